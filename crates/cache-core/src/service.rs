@@ -1,0 +1,664 @@
+//! The typed cache that applications use.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
+
+use crate::batch::BatchReport;
+use crate::clock::Timestamp;
+use crate::codec::Codec;
+use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
+use crate::error::{CacheError, ErrorKind, Operation, Result, SerializationError};
+use crate::key::CacheKey;
+use crate::lookup::Lookup;
+use crate::storage::CacheStorage;
+use crate::ttl::{TimeLeft, Ttl};
+
+mod builder;
+mod options;
+
+pub use builder::CacheServiceBuilder;
+pub use options::{OnTrouble, SetOptions};
+
+/// Typed values under keys: the cache that applications use.
+///
+/// Cheap to clone; clones share the storage and the counters of [`get_stats`](Self::get_stats).
+/// Built by [`CacheService::builder`], or by a factory from the environment.
+///
+/// * Every key lies below the service's prefix: `prefix:key`.
+/// * Every write has a time to live: the service's, or the call's own. For ever only by name
+///   ([`Ttl::FOREVER`]).
+/// * Values are encoded by the service's [`Codec`].
+/// * Trouble while reading follows one policy, [`OnTrouble`]. Writes always report it.
+///
+/// All methods may be cancelled by dropping their future: a read then has no effect, a write has
+/// happened or not.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), cache_core::CacheError> {
+/// use cache_core::{CacheService, mins};
+/// use cache_memory::MemoryCacheStorage;
+///
+/// let sessions = CacheService::builder(MemoryCacheStorage::new())
+///     .prefix("session")
+///     .ttl(mins(15))
+///     .build()?;
+/// sessions.set("42", &vec!["admin", "editor"]).await?;
+/// let roles: Option<Vec<String>> = sessions.get("42").await?;
+/// assert_eq!(roles.unwrap(), ["admin", "editor"]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CacheService {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    storage: Arc<dyn CacheStorage>,
+    prefix: Option<Arc<str>>,
+    codec: Codec,
+    ttl: Option<Ttl>,
+    stale_for: Option<Duration>,
+    jitter: f64,
+    on_trouble: OnTrouble,
+    max_value_bytes: usize,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    hits: AtomicU64,
+    stale: AtomicU64,
+    misses: AtomicU64,
+    degraded: AtomicU64,
+    decode_errors: AtomicU64,
+}
+
+/// What one service did since it was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Keys read and found fresh.
+    pub hits: u64,
+    /// Keys read and found past their time to live, within their stale budget.
+    pub stale: u64,
+    /// Keys read and not found.
+    pub misses: u64,
+    /// Keys whose read ran into trouble that the policy reads as a miss.
+    pub degraded: u64,
+    /// Keys whose stored bytes could not be decoded.
+    pub decode_errors: u64,
+    /// What this process did through the storage below, all services over it together.
+    pub storage: StorageStats,
+}
+
+impl CacheService {
+    /// Starts a service over `storage`.
+    pub fn builder(storage: impl CacheStorage) -> CacheServiceBuilder {
+        CacheServiceBuilder::new(Arc::new(storage))
+    }
+
+    /// The storage below, for what the service does not offer.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn CacheStorage> {
+        &self.shared.storage
+    }
+
+    /// The fresh value under `key`, or none.
+    ///
+    /// # Errors
+    ///
+    /// `Key` and `Closed` always; everything else, `Serialization` included, unless the policy
+    /// reads trouble as a miss.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+    ) -> Result<Option<T>> {
+        let key = self.key(key);
+        let read = self.shared.storage.get(&key).await;
+        let lookup = self.judge(&key, read, Operation::Get)?;
+        Ok(lookup.into_fresh())
+    }
+
+    /// The fresh values under `keys`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get); the first key in trouble fails the call.
+    pub async fn get_many<T: DeserializeOwned>(
+        &self,
+        keys: impl IntoIterator<Item = impl Into<CacheKey>> + Send,
+    ) -> Result<Vec<Option<T>>> {
+        let keys = self.keys(keys);
+        let read = self.shared.storage.get_many(&keys).await;
+        keys.iter()
+            .zip(read)
+            .map(|(key, read)| {
+                let lookup = self.judge(key, read, Operation::GetMany)?;
+                Ok(lookup.into_fresh())
+            })
+            .collect()
+    }
+
+    /// The value under `key`, stale ones included, with its circumstances.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn lookup<T: DeserializeOwned>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+    ) -> Result<Lookup<T>> {
+        let key = self.key(key);
+        let read = self.shared.storage.lookup(&key).await;
+        self.judge(&key, read, Operation::Lookup)
+    }
+
+    /// The values under `keys`, in their order, with their circumstances; one outcome a key.
+    ///
+    /// # Errors
+    ///
+    /// Per key as [`get`](Self::get).
+    pub async fn lookup_many<T: DeserializeOwned>(
+        &self,
+        keys: impl IntoIterator<Item = impl Into<CacheKey>> + Send,
+    ) -> Vec<Result<Lookup<T>>> {
+        let keys = self.keys(keys);
+        let read = self.shared.storage.lookup_many(&keys).await;
+        keys.iter()
+            .zip(read)
+            .map(|(key, read)| self.judge(key, read, Operation::LookupMany))
+            .collect()
+    }
+
+    /// Writes `value` under `key` for the service's time to live.
+    ///
+    /// # Errors
+    ///
+    /// `Key`, `TooLarge`, `Ttl` and `Serialization` before any I/O; `Configuration` where neither
+    /// service nor call has a time to live; trouble of the storage, see
+    /// [`may_have_happened`](CacheError::may_have_happened).
+    pub async fn set<T: Serialize + Sync + ?Sized>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        value: &T,
+    ) -> Result<()> {
+        self.set_with(key, value, SetOptions::new()).await.map(drop)
+    }
+
+    /// Writes `value` under `key` as `options` say; false where their condition does not hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub async fn set_with<T: Serialize + Sync + ?Sized>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        value: &T,
+        options: SetOptions,
+    ) -> Result<bool> {
+        let key = self.key(key);
+        key.check()?;
+        let condition = options.condition();
+        let entry = self.entry(&key, value, &options)?;
+        self.shared.storage.set(&key, entry, condition).await
+    }
+
+    /// Writes `value` under `key` for the service's time to live if nothing fresh is there, and
+    /// says whether it did.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub async fn set_if_absent<T: Serialize + Sync + ?Sized>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        value: &T,
+    ) -> Result<bool> {
+        self.set_with(key, value, SetOptions::new().if_absent())
+            .await
+    }
+
+    /// Replaces the fresh value under `key` by `new` if it is `expected`, for the service's time
+    /// to live, and says whether it did.
+    ///
+    /// Compared are the encoded bytes: use types that always encode alike, which a `HashMap` does
+    /// not, and random tokens where the same value may come back (see
+    /// [`CacheStorage::set`] on repetition).
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub async fn compare_and_set<T: Serialize + Sync + ?Sized>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        expected: &T,
+        new: &T,
+    ) -> Result<bool> {
+        let key = self.key(key);
+        key.check()?;
+        let expected = self.encode(&key, expected)?;
+        let entry = self.entry(&key, new, &SetOptions::new())?;
+        let condition = Condition::IfEquals(expected);
+        self.shared.storage.set(&key, entry, condition).await
+    }
+
+    /// Deletes the fresh value under `key` if it is `expected`, and says whether it did. Compared
+    /// are the encoded bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub async fn compare_and_delete<T: Serialize + Sync + ?Sized>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        expected: &T,
+    ) -> Result<bool> {
+        let key = self.key(key);
+        key.check()?;
+        let expected = self.encode(&key, expected)?;
+        self.shared
+            .storage
+            .compare_and_delete(&key, &expected)
+            .await
+    }
+
+    /// Writes many values for the service's time to live.
+    ///
+    /// Not atomic, and one entry's failure does not keep the others from being written; see
+    /// [`set_many_report`](Self::set_many_report) for each entry's outcome.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set); the first entry that failed.
+    pub async fn set_many<T: Serialize>(
+        &self,
+        entries: impl IntoIterator<Item = (impl Into<CacheKey>, T)> + Send,
+    ) -> Result<()> {
+        self.set_many_report(entries).await.into_result()
+    }
+
+    /// Writes many values as [`set_many`](Self::set_many) and reports the outcome of each entry,
+    /// in order.
+    pub async fn set_many_report<T: Serialize>(
+        &self,
+        entries: impl IntoIterator<Item = (impl Into<CacheKey>, T)> + Send,
+    ) -> BatchReport {
+        let mut outcomes = Vec::new();
+        let mut positions = Vec::new();
+        let mut encoded = Vec::new();
+        let options = SetOptions::new();
+        for (position, (key, value)) in entries.into_iter().enumerate() {
+            let key = self.key(key);
+            let checked = key.check().map_err(CacheError::from);
+            match checked.and_then(|()| self.entry(&key, &value, &options)) {
+                Ok(entry) => {
+                    outcomes.push(Ok(()));
+                    positions.push(position);
+                    encoded.push((key, entry));
+                }
+                Err(error) => outcomes.push(Err(error.with_operation(Operation::SetMany))),
+            }
+        }
+        let written = self.shared.storage.set_many(encoded).await;
+        for (position, outcome) in positions.into_iter().zip(written) {
+            outcomes[position] = outcome;
+        }
+        BatchReport::new(outcomes)
+    }
+
+    /// Deletes the value under `key`; true when a fresh one went.
+    ///
+    /// # Errors
+    ///
+    /// `Key` before any I/O; trouble of the storage.
+    pub async fn delete(&self, key: impl Into<CacheKey> + Send) -> Result<bool> {
+        self.shared.storage.delete(&self.key(key)).await
+    }
+
+    /// Deletes the values under `keys`, whether or not they are there.
+    ///
+    /// # Errors
+    ///
+    /// As [`delete`](Self::delete); the first key that failed. The others are deleted all the same.
+    pub async fn delete_many(
+        &self,
+        keys: impl IntoIterator<Item = impl Into<CacheKey>> + Send,
+    ) -> Result<()> {
+        self.delete_many_report(keys).await.into_result()
+    }
+
+    /// Deletes as [`delete_many`](Self::delete_many) and reports the outcome of each key, in order.
+    pub async fn delete_many_report(
+        &self,
+        keys: impl IntoIterator<Item = impl Into<CacheKey>> + Send,
+    ) -> BatchReport {
+        let keys = self.keys(keys);
+        BatchReport::new(self.shared.storage.delete_many(&keys).await)
+    }
+
+    /// Whether there is a fresh value under `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get); trouble read as a miss is `false`.
+    pub async fn has(&self, key: impl Into<CacheKey> + Send) -> Result<bool> {
+        let read = self.shared.storage.has(&self.key(key)).await;
+        self.tolerate(read, false)
+    }
+
+    /// What is left of the time to live of the value under `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get); trouble read as a miss is [`TimeLeft::Missing`].
+    pub async fn get_ttl(&self, key: impl Into<CacheKey> + Send) -> Result<TimeLeft> {
+        let read = self.shared.storage.get_ttl(&self.key(key)).await;
+        self.tolerate(read, TimeLeft::Missing)
+    }
+
+    /// Gives the fresh value under `key` a new time to live from now; false where there is none.
+    ///
+    /// # Errors
+    ///
+    /// `Key` and `Ttl` before any I/O; trouble of the storage.
+    pub async fn expire<L>(&self, key: impl Into<CacheKey> + Send, ttl: L) -> Result<bool>
+    where
+        L: TryInto<Ttl, Error: Into<CacheError>> + Send,
+    {
+        let ttl = ttl.try_into().map_err(Into::into)?;
+        self.shared.storage.expire(&self.key(key), ttl).await
+    }
+
+    /// Ends the time to live of the value under `key` now, keeping its stale budget; false where
+    /// there is no fresh value.
+    ///
+    /// # Errors
+    ///
+    /// `Key` before any I/O; trouble of the storage.
+    pub async fn expire_now(&self, key: impl Into<CacheKey> + Send) -> Result<bool> {
+        self.shared.storage.expire_now(&self.key(key)).await
+    }
+
+    /// Adds `delta` to the counter under `key`, atomically over all processes.
+    ///
+    /// A counter that is not there starts at zero and expires `ttl` later; an existing one keeps
+    /// its expiry. Never repeated when the outcome of an attempt is unknown, so it may fail where
+    /// other operations would not; [`may_have_happened`](CacheError::may_have_happened) then says
+    /// whether it may have been counted.
+    ///
+    /// # Errors
+    ///
+    /// `Key` and `Ttl` before any I/O; `NotACounter`, `Overflow`, and trouble of the storage,
+    /// whatever the policy.
+    pub async fn increment<L>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        delta: i64,
+        ttl: L,
+    ) -> Result<Counter>
+    where
+        L: TryInto<Ttl, Error: Into<CacheError>> + Send,
+    {
+        let ttl = ttl.try_into().map_err(Into::into)?;
+        self.shared
+            .storage
+            .increment(&self.key(key), delta, ttl)
+            .await
+    }
+
+    /// Deletes everything below the service's prefix.
+    ///
+    /// # Errors
+    ///
+    /// `Key` for a service without a prefix: use [`clear_everything`](Self::clear_everything).
+    /// Trouble of the storage.
+    pub async fn clear(&self) -> Result<Cleared> {
+        let prefix = self.shared.prefix.as_deref().unwrap_or_default();
+        self.shared
+            .storage
+            .clear(&ClearScope::prefix(prefix)?)
+            .await
+    }
+
+    /// Deletes everything below `prefix:` within the service: with keys such as `(user, "cart")`,
+    /// `clear_prefix(user)` deletes all of one user's.
+    ///
+    /// # Errors
+    ///
+    /// `Key` for an empty prefix; trouble of the storage.
+    pub async fn clear_prefix(&self, prefix: impl Into<CacheKey> + Send) -> Result<Cleared> {
+        let scope = ClearScope::prefix(self.key(prefix).as_str())?;
+        self.shared.storage.clear(&scope).await
+    }
+
+    /// Deletes everything in the storage, whoever wrote it, other services' entries included.
+    ///
+    /// # Errors
+    ///
+    /// Trouble of the storage.
+    pub async fn clear_everything(&self) -> Result<Cleared> {
+        self.shared.storage.clear(&ClearScope::everything()).await
+    }
+
+    /// What this service, clones included, did so far. Costs no I/O.
+    #[must_use]
+    pub fn get_stats(&self) -> CacheStats {
+        let Counters {
+            hits,
+            stale,
+            misses,
+            degraded,
+            decode_errors,
+        } = &self.shared.counters;
+        CacheStats {
+            hits: hits.load(Ordering::Relaxed),
+            stale: stale.load(Ordering::Relaxed),
+            misses: misses.load(Ordering::Relaxed),
+            degraded: degraded.load(Ordering::Relaxed),
+            decode_errors: decode_errors.load(Ordering::Relaxed),
+            storage: self.shared.storage.get_stats(),
+        }
+    }
+
+    fn key(&self, key: impl Into<CacheKey>) -> CacheKey {
+        let key = key.into();
+        match &self.shared.prefix {
+            Some(prefix) => key.below(prefix),
+            None => key,
+        }
+    }
+
+    fn keys(&self, keys: impl IntoIterator<Item = impl Into<CacheKey>>) -> Vec<CacheKey> {
+        keys.into_iter().map(|key| self.key(key)).collect()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.storage.info().clock.wall()
+    }
+
+    fn encode<T: Serialize + ?Sized>(&self, key: &CacheKey, value: &T) -> Result<Bytes> {
+        let codec = self.shared.codec;
+        let bytes = codec.encode(value).map_err(|reason| {
+            let error = SerializationError::new::<T>(reason, key, codec.id().as_str(), None);
+            CacheError::from(error).with_operation(Operation::Set)
+        })?;
+        if bytes.len() > self.shared.max_value_bytes {
+            let message = format!(
+                "the value has {} bytes, at most {} are taken",
+                bytes.len(),
+                self.shared.max_value_bytes
+            );
+            return Err(CacheError::new(ErrorKind::TooLarge, message)
+                .with_operation(Operation::Set)
+                .with_key(key));
+        }
+        Ok(bytes)
+    }
+
+    fn entry<T: Serialize + ?Sized>(
+        &self,
+        key: &CacheKey,
+        value: &T,
+        options: &SetOptions,
+    ) -> Result<NewEntry> {
+        let shared = &self.shared;
+        let ttl = match options.ttl_or_error()? {
+            Some(ttl) => ttl,
+            None => shared.ttl.ok_or_else(|| no_ttl(key))?,
+        };
+        let value = self.encode(key, value)?;
+        // One draw an entry; without jitter none at all.
+        let ttl = if shared.jitter > 0.0 {
+            ttl.shortened(shared.jitter, fastrand::f64())
+        } else {
+            ttl
+        };
+        let mut entry = NewEntry::new(value, ttl);
+        entry.codec = shared.codec.recorded_id();
+        if let Some(stale_for) = shared.stale_for {
+            entry = entry.with_stale_for(stale_for)?.with_created_at(self.now());
+        }
+        Ok(entry)
+    }
+
+    /// Turns what the storage read into what the caller learns, and counts it.
+    fn judge<T: DeserializeOwned>(
+        &self,
+        key: &CacheKey,
+        read: Result<Option<Entry>>,
+        operation: Operation,
+    ) -> Result<Lookup<T>> {
+        let counters = &self.shared.counters;
+        let decoded = read.and_then(|found| {
+            let Some(entry) = found else {
+                return Ok(None);
+            };
+            let value = self.decode(key, &entry, operation)?;
+            Ok(Some((value, entry)))
+        });
+        match decoded {
+            Ok(Some((value, entry))) => {
+                let lookup = Lookup::found(value, entry.expires_at, entry.created_at, self.now());
+                let counter = match lookup.status {
+                    crate::LookupStatus::Stale => &counters.stale,
+                    _ => &counters.hits,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+                Ok(lookup)
+            }
+            Ok(None) => {
+                counters.misses.fetch_add(1, Ordering::Relaxed);
+                Ok(Lookup::absent())
+            }
+            Err(error) if self.reads_as_miss(&error) => Ok(Lookup::unknown(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(
+        &self,
+        key: &CacheKey,
+        entry: &Entry,
+        operation: Operation,
+    ) -> Result<T> {
+        let codec = self.shared.codec;
+        let own = codec.recorded_id();
+        let decoded = match entry.codec {
+            id if id == own => codec.decode(&entry.value),
+            None => decode_unlabelled(codec, &entry.value),
+            Some(id) if id == codec.id() => codec.decode(&entry.value),
+            Some(other) => Err(format!(
+                "the value was written with codec {}",
+                other.as_str()
+            )),
+        };
+        decoded.map_err(|reason| {
+            self.shared
+                .counters
+                .decode_errors
+                .fetch_add(1, Ordering::Relaxed);
+            let bytes = Some(entry.value.len());
+            let error = SerializationError::new::<T>(reason, key, codec.id().as_str(), bytes);
+            CacheError::from(error)
+                .with_backend(self.shared.storage.info().backend)
+                .with_operation(operation)
+        })
+    }
+
+    fn tolerate<T>(&self, read: Result<T>, miss: T) -> Result<T> {
+        match read {
+            Err(error) if self.reads_as_miss(&error) => Ok(miss),
+            read => read,
+        }
+    }
+
+    /// Whether the policy reads `error` as a miss; if so, it is counted.
+    fn reads_as_miss(&self, error: &CacheError) -> bool {
+        let is_miss = self.shared.on_trouble == OnTrouble::Miss && is_trouble(error.kind());
+        if is_miss {
+            self.shared
+                .counters
+                .degraded
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        is_miss
+    }
+}
+
+impl fmt::Debug for CacheService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheService")
+            .field("prefix", &self.shared.prefix)
+            .field("codec", &self.shared.codec)
+            .field("ttl", &self.shared.ttl)
+            .field("on_trouble", &self.shared.on_trouble)
+            .field("storage", &self.shared.storage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Trouble of the backend or its entries, as opposed to a mistake of the caller or a shutdown.
+fn is_trouble(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Configuration
+            | ErrorKind::Connection
+            | ErrorKind::Timeout
+            | ErrorKind::Serialization
+            | ErrorKind::Throttled
+            | ErrorKind::Overloaded
+            | ErrorKind::Rejected
+            | ErrorKind::Backend
+    )
+}
+
+/// A value that records no codec: JSON text, a counter, or somebody else's bytes. A binary codec
+/// would misread text without noticing, so it takes counters only.
+fn decode_unlabelled<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
+    use crate::entry::CodecId;
+
+    if matches!(codec.id(), CodecId::Json | CodecId::Raw) {
+        return codec.decode(bytes);
+    }
+    let counter = crate::counter::parse(bytes)
+        .ok_or_else(|| "the value was not written with this codec".to_owned())?;
+    let counter: serde::de::value::I64Deserializer<serde::de::value::Error> =
+        counter.into_deserializer();
+    T::deserialize(counter).map_err(|_| "the counter does not fit the type".to_owned())
+}
+
+fn no_ttl(key: &CacheKey) -> CacheError {
+    let message = "neither the service nor the call has a time to live; \
+                   Ttl::FOREVER is one that never ends";
+    CacheError::new(ErrorKind::Configuration, message)
+        .with_operation(Operation::Set)
+        .with_key(key)
+}
