@@ -54,6 +54,12 @@ impl Moment {
         let monotonic = self.monotonic.saturating_sub(earlier.monotonic);
         monotonic.max(self.wall.since(earlier.wall))
     }
+
+    /// The gap since `earlier` in whole milliseconds.
+    #[must_use]
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        whole_millis(self.since(earlier))
+    }
 }
 
 /// Where time is read from.
@@ -118,7 +124,10 @@ impl Clock for SystemClock {
 }
 
 fn whole_millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+    // Read on every operation: `as_millis` would divide 128-bit numbers.
+    span.as_secs()
+        .saturating_mul(1000)
+        .saturating_add(u64::from(span.subsec_millis()))
 }
 
 #[cfg(feature = "test-util")]

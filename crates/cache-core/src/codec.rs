@@ -66,6 +66,15 @@ impl Codec {
     }
 
     /// Encodes `value`; the error says why not, without naming any part of the value.
+    #[cfg_attr(
+        not(any(
+            feature = "json",
+            feature = "postcard",
+            feature = "bincode",
+            feature = "raw"
+        )),
+        expect(unused_variables, reason = "no codec is compiled in")
+    )]
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, String> {
         match self {
             #[cfg(feature = "json")]
@@ -86,6 +95,15 @@ impl Codec {
     }
 
     /// Decodes all of `bytes`; the error says why not, without naming any part of the value.
+    #[cfg_attr(
+        not(any(
+            feature = "json",
+            feature = "postcard",
+            feature = "bincode",
+            feature = "raw"
+        )),
+        expect(unused_variables, reason = "no codec is compiled in")
+    )]
     pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
         match self {
             #[cfg(feature = "json")]
@@ -162,7 +180,7 @@ mod tests {
         user: String,
         roles: Vec<String>,
         visits: BTreeMap<String, u64>,
-        parent: Option<Box<Session>>,
+        parent: Option<Box<Self>>,
     }
 
     #[test]

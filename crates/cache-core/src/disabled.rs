@@ -93,11 +93,20 @@ impl CacheStorage for DisabledStorage {
         keys.iter().map(miss).collect()
     }
 
+    async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
+        self.miss(Operation::Lookup, key)
+    }
+
+    async fn lookup_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
+        let miss = |key| self.miss(Operation::LookupMany, key);
+        keys.iter().map(miss).collect()
+    }
+
     async fn set(&self, key: &CacheKey, entry: NewEntry, condition: Condition) -> Result<bool> {
         let outcome = self
             .check_write(Operation::Set, key, &entry.value)
             .map(|()| matches!(condition, Condition::Always | Condition::IfAbsent));
-        self.counters.write(&outcome);
+        self.counters.conditional_write(&outcome);
         outcome
     }
 

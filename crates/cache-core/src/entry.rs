@@ -74,8 +74,9 @@ impl NewEntry {
     ///
     /// # Errors
     ///
-    /// Time to live and stale budget together are longer than ten years.
+    /// Shorter than a millisecond, or longer than ten years together with the time to live.
     pub fn with_stale_for(mut self, span: Duration) -> Result<Self, TtlError> {
+        Ttl::new(span)?;
         if let Some(fresh) = self.ttl.as_duration() {
             Ttl::new(fresh.saturating_add(span))?;
         }
@@ -274,9 +275,10 @@ pub struct StorageStats {
     pub hits: u64,
     /// Keys read and not found.
     pub misses: u64,
-    /// Entries written, counters included.
+    /// Entries written, counters included. A set whose condition did not hold is none.
     pub writes: u64,
-    /// Keys that deletes asked for and the backend acknowledged.
+    /// Keys that deletes asked for and the backend acknowledged, found or not, and
+    /// compare-and-deletes that took place.
     pub deletes: u64,
     /// Keys or calls that failed.
     pub errors: u64,

@@ -4,12 +4,15 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::error::{KeyError, KeyRule, shown};
 
 /// The longest key, its prefix included, in bytes of UTF-8.
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// The name of an entry: cheap to clone, checked once when it is made.
+/// The name of an entry: cheap to clone, checked once when it is made. Up to 23 bytes it needs no
+/// memory of its own.
 ///
 /// Anything that converts into a `CacheKey` can be passed as a key:
 ///
@@ -31,7 +34,7 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey {
-    text: Arc<str>,
+    text: SmolStr,
     broken: Option<Broken>,
 }
 
@@ -53,7 +56,7 @@ impl CacheKey {
     /// The key as shared text, for storages that keep it.
     #[must_use]
     pub fn to_shared(&self) -> Arc<str> {
-        Arc::clone(&self.text)
+        Arc::from(self.as_str())
     }
 
     /// Whether the key keeps the rules.
@@ -82,14 +85,22 @@ impl CacheKey {
         if self.text.is_empty() {
             return self.clone();
         }
-        let mut text = String::with_capacity(prefix.len() + 1 + self.text.len());
-        text.push_str(prefix);
-        text.push(':');
-        text.push_str(&self.text);
-        Self::new(text.into())
+        let (first, last) = (prefix.as_bytes(), self.text.as_bytes());
+        let length = first.len() + 1 + last.len();
+        // Joined on the stack, a key is copied once, to where it stays.
+        let mut joined = [0; 256];
+        if length <= joined.len() {
+            joined[..first.len()].copy_from_slice(first);
+            joined[first.len()] = b':';
+            joined[first.len() + 1..length].copy_from_slice(last);
+            if let Ok(text) = std::str::from_utf8(&joined[..length]) {
+                return Self::new(text.into());
+            }
+        }
+        Self::new(format!("{prefix}:{}", self.text).into())
     }
 
-    fn new(text: Arc<str>) -> Self {
+    fn new(text: SmolStr) -> Self {
         let broken = if text.is_empty() {
             Some(Broken::Empty)
         } else if text.len() > MAX_KEY_BYTES {
@@ -113,7 +124,7 @@ fn has_control_character(text: &str) -> bool {
 
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.text, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
@@ -151,7 +162,7 @@ macro_rules! from_number {
     ($($number:ty),*) => {$(
         impl From<$number> for CacheKey {
             fn from(number: $number) -> Self {
-                Self::new(number.to_string().into())
+                Self::new(smol_str::format_smolstr!("{number}"))
             }
         }
 
@@ -196,7 +207,7 @@ impl Joined {
         self.0.push(':');
     }
 
-    fn finish(mut self) -> Arc<str> {
+    fn finish(mut self) -> SmolStr {
         self.0.pop();
         // All parts empty: the separators alone name nothing.
         if self.0.bytes().all(|byte| byte == b':') {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::entry::Entry;
 use crate::error::CacheError;
 use crate::ttl::Expiry;
 
@@ -58,13 +59,15 @@ impl<T> Lookup<T> {
         }
     }
 
-    pub(crate) fn found(
-        value: T,
-        expires_at: Expiry,
-        created_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Self {
-        let status = if expires_at.is_past(now) {
+    /// A value of `entry`; the clock is read only where a deadline or an age depends on it.
+    pub(crate) fn found(value: T, entry: &Entry, now: impl Fn() -> Timestamp) -> Self {
+        let Entry {
+            expires_at,
+            created_at,
+            ..
+        } = *entry;
+        let is_stale = matches!(expires_at, Expiry::At(end) if end <= now());
+        let status = if is_stale {
             LookupStatus::Stale
         } else {
             LookupStatus::Fresh
@@ -73,7 +76,7 @@ impl<T> Lookup<T> {
             value: Some(value),
             status,
             expires_at: Some(expires_at),
-            age: created_at.map(|created_at| now.since(created_at)),
+            age: created_at.map(|created_at| now().since(created_at)),
             trouble: None,
         }
     }

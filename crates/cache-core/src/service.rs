@@ -546,7 +546,7 @@ impl CacheService {
         });
         match decoded {
             Ok(Some((value, entry))) => {
-                let lookup = Lookup::found(value, entry.expires_at, entry.created_at, self.now());
+                let lookup = Lookup::found(value, &entry, || self.now());
                 let counter = match lookup.status {
                     crate::LookupStatus::Stale => &counters.stale,
                     _ => &counters.hits,

@@ -33,6 +33,20 @@ impl StorageCounters {
         Self::done_or_error(outcome, &self.writes, &self.errors);
     }
 
+    /// Counts a conditional write or delete: nothing where its condition did not hold.
+    pub fn conditional_write(&self, outcome: &Result<bool>) {
+        if !matches!(outcome, Ok(false)) {
+            self.write(outcome);
+        }
+    }
+
+    /// Counts a compare-and-delete: nothing where its condition did not hold.
+    pub fn conditional_delete(&self, outcome: &Result<bool>) {
+        if !matches!(outcome, Ok(false)) {
+            self.delete(outcome);
+        }
+    }
+
     /// Counts the delete of one key: acknowledged or an error.
     pub fn delete<T>(&self, outcome: &Result<T>) {
         Self::done_or_error(outcome, &self.deletes, &self.errors);

@@ -153,6 +153,8 @@ pub trait CacheStorage: Debug + Send + Sync + 'static {
     ///
     /// * The stale budget starts now, with its full length.
     /// * An entry without a stale budget is gone.
+    /// * Where the call had to be repeated because its answer was lost, it may answer false
+    ///   although the first attempt ended a fresh entry.
     async fn expire_now(&self, key: &CacheKey) -> Result<bool>;
 
     /// What is left of an entry's time to live.
@@ -171,7 +173,8 @@ pub trait CacheStorage: Debug + Send + Sync + 'static {
     /// * A counter is its decimal text: [`get`](Self::get) reads it, and setting the decimal text
     ///   of an integer, without metadata, makes one.
     /// * Anything else is refused (kind `NotACounter`) and left alone: other text, leading zeros or
-    ///   signs, numbers beyond 64 bits, entries with a stale budget or a recorded codec.
+    ///   signs, numbers beyond 64 bits, entries written with a stale budget, a codec or a creation
+    ///   time.
     /// * A sum beyond the range of `i64` is refused (kind `Overflow`) and nothing changes.
     /// * Never repeated after an attempt of unknown outcome, neither here nor in a client library.
     async fn increment(&self, key: &CacheKey, delta: i64, ttl: Ttl) -> Result<Counter>;
