@@ -1,1 +1,34 @@
-//! redis
+//! The Redis and Valkey backend of `cache-core`.
+//!
+//! [`RedisCacheStorage`] keeps the contract of [`cache_core::CacheStorage`] over one standalone
+//! server: one round trip an operation, all callers on one multiplexed connection, every call
+//! within its own deadline.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), cache_core::CacheError> {
+//! use cache_core::{CacheService, mins};
+//! use cache_redis::{RedisCacheStorage, RedisOptions};
+//!
+//! let storage = RedisCacheStorage::new(RedisOptions::from_env()?)?;
+//! let sessions = CacheService::builder(storage).prefix("session").ttl(mins(15)).build()?;
+//! sessions.set("42", "alice").await?;
+//! let user: Option<String> = sessions.get("42").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Values are stored as [`cache_core::wire`] describes: without metadata exactly as the codec wrote
+//! them, so `GET session:42` at a console shows `"alice"`.
+
+mod client;
+mod error;
+mod options;
+mod storage;
+
+pub use cache_core::{
+    ConfigurationError as RedisCacheConfigurationError,
+    ConnectionError as RedisCacheConnectionError, KeyError as RedisCacheKeyError,
+    SerializationError as RedisCacheSerializationError,
+};
+pub use options::RedisOptions;
+pub use storage::RedisCacheStorage;

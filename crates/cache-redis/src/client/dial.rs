@@ -1,0 +1,304 @@
+//! Making connections: the manager behind the pool.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bb8_redis::bb8;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::link::{EndOnDrop, Exchange, Link, Payload, Pulse, Watched};
+use super::silence::{DIAL_AFTER, LOOK_AFTER};
+use crate::error::Failure;
+use crate::options::RedisOptions;
+
+/// The kernel gives a connection up when sent bytes stay unacknowledged for this long.
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The kernel asks a silent peer for a sign of life after this long, and this often.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// How many commands may wait for the connection's driver. The client's own default of 50 makes
+/// callers queue twice at high concurrency.
+const QUEUED_COMMANDS: usize = 1024;
+
+/// Makes connections for one pool and tells those who wait when that fails.
+///
+/// bb8 keeps a failed dial to itself and lets its callers wait until their time is up; waiting for
+/// [`Dials::failed_since`] beside the pool ends the wait at once.
+#[derive(Debug, Clone)]
+pub(super) struct Dialer {
+    options: Arc<RedisOptions>,
+    dials: Arc<Dials>,
+}
+
+/// What is known about the dials of one pool.
+#[derive(Debug, Default)]
+pub(super) struct Dials {
+    begun: AtomicU64,
+    failures: AtomicU64,
+    under_way: AtomicU64,
+    last_failure: Mutex<Option<FailedDial>>,
+    news: Notify,
+}
+
+/// A dial that came to nothing.
+#[derive(Debug, Clone)]
+pub(super) struct FailedDial {
+    pub(super) failure: Failure,
+    /// Its place among the dials of its pool, from 1.
+    pub(super) number: u64,
+}
+
+impl Dials {
+    /// How many dials have begun so far.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// How many dials have failed so far.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    /// Whether a dial is being made.
+    pub(super) fn is_dialing(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits for a failure after the first `seen` ones.
+    pub(super) async fn failed_since(&self, seen: u64) -> FailedDial {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if self.failures() != seen {
+                let failure = self
+                    .last_failure
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if let Some(failure) = failure.clone() {
+                    return failure;
+                }
+            }
+            news.await;
+        }
+    }
+
+    fn failed(&self, dial: FailedDial) {
+        *self
+            .last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(dial);
+        self.failures.fetch_add(1, Ordering::Release);
+        self.news.notify_waiters();
+    }
+}
+
+/// A dial that is dropped half-way, with the runtime it ran on, counts as failed.
+struct UnderWay<'a> {
+    dials: &'a Dials,
+    number: u64,
+    outcome: Option<Failure>,
+}
+
+impl<'a> UnderWay<'a> {
+    fn new(dials: &'a Dials) -> Self {
+        dials.under_way.fetch_add(1, Ordering::AcqRel);
+        let dropped = Failure::new(
+            cache_core::ErrorKind::Connection,
+            "the runtime that was connecting has ended",
+        );
+        Self {
+            dials,
+            number: dials.begun.fetch_add(1, Ordering::AcqRel) + 1,
+            outcome: Some(dropped),
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.dials.under_way.fetch_sub(1, Ordering::AcqRel);
+        if let Some(failure) = self.outcome.take() {
+            let number = self.number;
+            self.dials.failed(FailedDial { failure, number });
+        }
+    }
+}
+
+/// That a dial failed, for bb8; [`Dials`] has the reason.
+#[derive(Debug)]
+pub(super) struct DialFailed;
+
+impl bb8::ManageConnection for Dialer {
+    type Connection = Link;
+    type Error = DialFailed;
+
+    async fn connect(&self) -> Result<Link, DialFailed> {
+        let mut under_way = UnderWay::new(&self.dials);
+        match self.dial().await {
+            Ok(link) => {
+                under_way.outcome = None;
+                Ok(link)
+            }
+            Err(failure) => {
+                under_way.outcome = Some(failure);
+                Err(DialFailed)
+            }
+        }
+    }
+
+    /// Decides without I/O, so that taking a connection out never costs a round trip.
+    async fn is_valid(&self, link: &mut Link) -> Result<(), DialFailed> {
+        let silence = link.pulse().silence();
+        let is_fit = link.pulse().is_alive()
+            && silence < DIAL_AFTER
+            && (silence < LOOK_AFTER || !link.is_closed_by_server());
+        if is_fit {
+            return Ok(());
+        }
+        link.pulse().give_up();
+        Err(DialFailed)
+    }
+
+    fn has_broken(&self, link: &mut Link) -> bool {
+        !link.pulse().is_alive()
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(options: Arc<RedisOptions>, dials: Arc<Dials>) -> Self {
+        Self { options, dials }
+    }
+
+    /// A connection that has answered. A stopped server still accepts connections, so only a reply
+    /// counts.
+    async fn dial(&self) -> Result<Link, Failure> {
+        let patience = self.options.connect_timeout;
+        let until = Instant::now() + patience;
+        match timeout_at(until, self.establish(until)).await {
+            Ok(dialed) => dialed,
+            Err(_) => Err(Failure::no_answer(patience)),
+        }
+    }
+
+    async fn establish(&self, until: Instant) -> Result<Link, Failure> {
+        let stream = self
+            .connect_tcp()
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let socket = same_socket(&stream).map_err(|error| unreachable(&error))?;
+        let pulse = Arc::new(Pulse::new(Arc::clone(&self.options.clock)));
+        let watched = Watched {
+            stream,
+            pulse: Arc::clone(&pulse),
+        };
+        // The deadlines are ours: the client knows nothing of the operation an attempt belongs to.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(QUEUED_COMMANDS);
+        // Nor is the set-up left to it: its errors do not say what the server said.
+        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let (connection, driver) = MultiplexedConnection::new_with_config(&info, watched, config)
+            .await
+            .map_err(|error| Failure::from_client(&error))?;
+        let end = EndOnDrop(Arc::clone(&pulse));
+        let driver = tokio::spawn(async move {
+            let _end = end;
+            driver.await;
+        });
+        let mut link = Link::new(connection, pulse, socket, driver.abort_handle());
+        self.set_up(&mut link, until).await?;
+        Ok(link)
+    }
+
+    async fn connect_tcp(&self) -> io::Result<TcpStream> {
+        let RedisOptions { host, port, .. } = &*self.options;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        // Nagle's algorithm would hold a command back until the one before it is acknowledged.
+        stream.set_nodelay(true)?;
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_tcp_keepalive(
+            &socket2::TcpKeepalive::new()
+                .with_time(KEEPALIVE_AFTER)
+                .with_interval(KEEPALIVE_EVERY),
+        )?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        Ok(stream)
+    }
+
+    /// Signs in and selects the database, or asks for any answer where there is nothing to set up.
+    /// A round trip of its own: nothing else is on the connection yet.
+    async fn set_up(&self, link: &mut Link, until: Instant) -> Result<(), Failure> {
+        let RedisOptions {
+            username, database, ..
+        } = &*self.options;
+        let mut commands = Pipeline::with_capacity(2);
+        if let Some(password) = self.options.password() {
+            let auth = commands.cmd("AUTH");
+            if let Some(username) = username {
+                auth.arg(username);
+            }
+            auth.arg(password);
+        }
+        if *database != 0 {
+            commands.cmd("SELECT").arg(*database);
+        }
+        if commands.is_empty() {
+            commands.cmd("PING");
+        }
+        let replies = match link
+            .exchange(&Payload::Pipeline(commands), Instant::now(), until)
+            .await
+        {
+            Exchange::Reply(Value::Array(replies)) => replies,
+            Exchange::Reply(_) => return Err(not_redis()),
+            Exchange::Failed(error) => return Err(Failure::from_client(&error)),
+            Exchange::Ended => return Err(Failure::hang_up()),
+            Exchange::TooLate => return Err(Failure::no_answer(self.options.connect_timeout)),
+        };
+        replies.into_iter().try_for_each(|reply| match reply {
+            Value::Okay => Ok(()),
+            Value::SimpleString(text) if text == "PONG" => Ok(()),
+            Value::ServerError(error) => Err(Failure::from_server(&error)),
+            _ => Err(not_redis()),
+        })
+    }
+}
+
+fn not_redis() -> Failure {
+    Failure::new(
+        cache_core::ErrorKind::Connection,
+        "the server does not speak the Redis protocol",
+    )
+}
+
+/// A second handle to the socket of `stream`.
+fn same_socket(stream: &TcpStream) -> io::Result<socket2::Socket> {
+    stream
+        .as_fd()
+        .try_clone_to_owned()
+        .map(socket2::Socket::from)
+}
+
+fn unreachable(error: &io::Error) -> Failure {
+    let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "no route to the server".to_owned()
+        }
+        // Names that do not resolve and exhausted descriptors explain themselves.
+        _ => error.to_string(),
+    };
+    Failure::new(cache_core::ErrorKind::Connection, reason)
+}

@@ -1,0 +1,172 @@
+//! One connection's place: dials it, hands out clones, replaces it.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use bb8_redis::bb8::{Pool, RunError};
+use cache_core::ErrorKind;
+use tokio::time::{Instant, timeout_at};
+
+use super::dial::{Dialer, Dials, FailedDial};
+use super::link::Link;
+use super::silence::LOOK_AFTER;
+use crate::error::Failure;
+use crate::options::RedisOptions;
+
+/// A place for one connection.
+///
+/// bb8 owns the life cycle: one dial at a time, a validity test before use, replacement. It does
+/// not keep callers apart: the connection is multiplexed, so each caller takes a clone and gives
+/// the original back at once. The clone taken last is kept at hand, since even a guard held for
+/// nanoseconds would make callers on other threads wait for it.
+#[derive(Debug)]
+pub(super) struct Lane {
+    options: Arc<RedisOptions>,
+    at_hand: RwLock<Option<Link>>,
+    /// None once closed.
+    pool: Mutex<Option<Dialing>>,
+}
+
+#[derive(Debug, Clone)]
+struct Dialing {
+    pool: Pool<Dialer>,
+    dials: Arc<Dials>,
+}
+
+impl Lane {
+    /// A place without a connection. No I/O, no runtime needed.
+    pub(super) fn new(options: Arc<RedisOptions>) -> Self {
+        let pool = Mutex::new(Some(Dialing::new(&options)));
+        Self {
+            options,
+            at_hand: RwLock::new(None),
+            pool,
+        }
+    }
+
+    /// The connection, if it is there and was talking a moment ago.
+    pub(super) fn at_hand(&self) -> Option<Link> {
+        let at_hand = self.at_hand.read().unwrap_or_else(PoisonError::into_inner);
+        let link = at_hand.as_ref()?;
+        let is_fit = link.pulse().is_alive() && link.pulse().silence() < LOOK_AFTER;
+        is_fit.then(|| link.clone())
+    }
+
+    /// A connection that looks fit, dialed if there is none.
+    ///
+    /// Dropping the future leaves a dial that is under way to those who come next.
+    pub(super) async fn connection(&self, deadline: Instant) -> Result<Link, Failure> {
+        let link = self.connection_from_pool(deadline).await?;
+        let mut at_hand = self.at_hand.write().unwrap_or_else(PoisonError::into_inner);
+        // Checked under the lock that closing takes too, so that nothing is kept after that.
+        *at_hand = self.dialing().map(|_| link.clone());
+        Ok(link)
+    }
+
+    /// Lets go of the connection for good; those who use it finish on it.
+    pub(super) fn close(&self) {
+        self.pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        self.at_hand
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Takes the connection out of the pool, which dials where there is none.
+    ///
+    /// A dial that failed before this call could have any part in it, and one that the server hung
+    /// up on, say nothing about the next: such a failure is followed by one more dial.
+    async fn connection_from_pool(&self, deadline: Instant) -> Result<Link, Failure> {
+        let Some(Dialing { pool, dials }) = self.dialing() else {
+            return Err(Failure::new(ErrorKind::Closed, "the cache was shut down"));
+        };
+        let begun_before = dials.begun();
+        match take(&pool, &dials, deadline).await {
+            Ok(link) => return Ok(link),
+            Err(NotTaken::DialFailed(dial)) => {
+                if dial.number > begun_before && !dial.failure.is_hang_up {
+                    return Err(dial.failure);
+                }
+            }
+            Err(NotTaken::TooLate(waited)) => return Err(self.too_late(&dials, waited)),
+        }
+        match take(&pool, &dials, deadline).await {
+            Ok(link) => Ok(link),
+            Err(NotTaken::DialFailed(dial)) => Err(dial.failure),
+            Err(NotTaken::TooLate(waited)) => Err(self.too_late(&dials, waited)),
+        }
+    }
+
+    fn too_late(&self, dials: &Dials, waited: Duration) -> Failure {
+        if !dials.is_dialing() {
+            // The dial was dropped with its runtime before it began. bb8 counts it as under way
+            // for ever and would never start another.
+            self.replace_pool();
+        }
+        Failure::no_answer(waited)
+    }
+
+    fn dialing(&self) -> Option<Dialing> {
+        self.pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn replace_pool(&self) {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.is_some() {
+            *pool = Some(Dialing::new(&self.options));
+        }
+    }
+}
+
+/// Why the pool gave no connection.
+enum NotTaken {
+    DialFailed(FailedDial),
+    /// The deadline came after this long.
+    TooLate(Duration),
+}
+
+async fn take(pool: &Pool<Dialer>, dials: &Dials, deadline: Instant) -> Result<Link, NotTaken> {
+    let started = Instant::now();
+    let taken = pool.get();
+    let failed = dials.failed_since(dials.failures());
+    tokio::pin!(taken, failed);
+    // The pool first: a connection that is there is worth more than an old failure.
+    let either = std::future::poll_fn(|context| {
+        if let Poll::Ready(taken) = taken.as_mut().poll(context) {
+            return Poll::Ready(Ok(taken));
+        }
+        failed.as_mut().poll(context).map(Err)
+    });
+    match timeout_at(deadline, either).await {
+        Ok(Ok(Ok(guard))) => Ok(guard.clone()),
+        Ok(Err(dial)) => Err(NotTaken::DialFailed(dial)),
+        Ok(Ok(Err(RunError::User(_) | RunError::TimedOut))) | Err(_) => {
+            Err(NotTaken::TooLate(started.elapsed()))
+        }
+    }
+}
+
+impl Dialing {
+    fn new(options: &Arc<RedisOptions>) -> Self {
+        let dials = Arc::new(Dials::default());
+        let dialer = Dialer::new(Arc::clone(options), Arc::clone(&dials));
+        let pool = Pool::builder()
+            .max_size(1)
+            .test_on_check_out(true)
+            .retry_connection(false)
+            // No task of the pool's own: nothing correct may depend on one in a frozen process.
+            .max_lifetime(None)
+            .idle_timeout(None)
+            // An upper bound only; each caller has a deadline.
+            .connection_timeout(Duration::from_secs(3600))
+            .build_unchecked(dialer);
+        Self { pool, dials }
+    }
+}

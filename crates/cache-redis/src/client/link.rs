@@ -1,0 +1,347 @@
+//! One connection: its commands, its pulse, and its end.
+
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cache_core::{Clock, Moment, Timestamp};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+/// This many timeouts in a row without a single byte from the server mean a dead connection.
+const SILENT_TIMEOUTS: u32 = 2;
+
+/// Within this time nearly every reply is there.
+const USUAL: Duration = Duration::from_millis(10);
+
+/// What goes over a connection in one piece.
+#[derive(Debug, Clone)]
+pub(super) enum Payload {
+    Command(Cmd),
+    /// Commands sent together, answered by an array of their replies.
+    Pipeline(Pipeline),
+    /// Commands run as one transaction, answered by an array of their replies.
+    Transaction(Pipeline),
+}
+
+/// A connection shared by any number of callers; clones are the same connection.
+///
+/// The socket is closed when the last clone is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pulse: Arc<Pulse>,
+    /// The same socket once more, to look at without taking anything from it.
+    socket: socket2::Socket,
+    driver: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Left alone, the driver would wait for replies that nobody wants, with the socket open.
+        self.driver.abort();
+    }
+}
+
+impl Link {
+    pub(super) fn new(
+        connection: MultiplexedConnection,
+        pulse: Arc<Pulse>,
+        socket: socket2::Socket,
+        driver: AbortHandle,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            pulse,
+            socket,
+            driver,
+        });
+        Self { connection, shared }
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.shared.pulse
+    }
+
+    /// Whether the server has closed the connection, read from the socket itself: a process that
+    /// was frozen has had no chance to notice.
+    pub(super) fn is_closed_by_server(&self) -> bool {
+        // The socket does not block: nothing to read is an error, of the harmless kind.
+        match self.shared.socket.peek(&mut [MaybeUninit::uninit()]) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Sends `payload` and waits for its reply until `until`; `now` is the present, or a moment
+    /// ago.
+    ///
+    /// May be dropped at any time: the driver then takes the reply and throws it away.
+    pub(super) async fn exchange(
+        &mut self,
+        payload: &Payload,
+        now: Instant,
+        until: Instant,
+    ) -> Exchange {
+        let Self { connection, shared } = self;
+        let reply = send(connection, payload);
+        tokio::pin!(reply);
+        let soon = until.min(now + USUAL);
+        if let Ok(reply) = timeout_at(soon, &mut reply).await {
+            return reply.into();
+        }
+        // A command can slip into the driver's queue while the driver ends, and is then neither
+        // answered nor refused. Only those who wait unusually long pay for watching out for that.
+        let watched = async {
+            tokio::select! {
+                biased;
+                reply = reply => reply.into(),
+                () = shared.pulse.ended() => Exchange::Ended,
+            }
+        };
+        timeout_at(until, watched)
+            .await
+            .unwrap_or(Exchange::TooLate)
+    }
+}
+
+/// What came of sending something.
+#[derive(Debug)]
+pub(super) enum Exchange {
+    /// The server's reply, which may be an error reply.
+    Reply(Value),
+    /// The connection failed, or the server refused a transaction as a whole.
+    Failed(RedisError),
+    /// The connection's driver ended without a word.
+    Ended,
+    /// Time was up.
+    TooLate,
+}
+
+impl From<RedisResult<Value>> for Exchange {
+    fn from(reply: RedisResult<Value>) -> Self {
+        match reply {
+            Ok(reply) => Self::Reply(reply),
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
+
+async fn send(connection: &mut MultiplexedConnection, payload: &Payload) -> RedisResult<Value> {
+    match payload {
+        Payload::Command(command) => connection.send_packed_command(command).await,
+        Payload::Pipeline(pipeline) => {
+            let count = pipeline.len();
+            let replies = connection.send_packed_commands(pipeline, 0, count).await?;
+            Ok(Value::Array(replies))
+        }
+        Payload::Transaction(pipeline) => {
+            // The answers to MULTI and to each queued command come before that to EXEC.
+            let queued = pipeline.len() + 1;
+            let replies = connection.send_packed_commands(pipeline, queued, 1).await?;
+            Ok(replies.into_iter().next().unwrap_or(Value::Nil))
+        }
+    }
+}
+
+/// The signs of life of one connection.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    clock: Arc<dyn Clock>,
+    is_alive: AtomicBool,
+    has_ended: AtomicBool,
+    end: Notify,
+    reads: AtomicU64,
+    last_read_wall: AtomicU64,
+    last_read_monotonic: AtomicU64,
+    silent_timeouts: AtomicU32,
+}
+
+impl Pulse {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let pulse = Self {
+            clock,
+            is_alive: AtomicBool::new(true),
+            has_ended: AtomicBool::new(false),
+            end: Notify::new(),
+            reads: AtomicU64::new(0),
+            last_read_wall: AtomicU64::new(0),
+            last_read_monotonic: AtomicU64::new(0),
+            silent_timeouts: AtomicU32::new(0),
+        };
+        pulse.beat();
+        pulse
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.is_alive.load(Ordering::Acquire)
+    }
+
+    /// Gives the connection up: nobody is handed it any more, and it closes when those who use it
+    /// are done.
+    pub(super) fn give_up(&self) {
+        self.is_alive.store(false, Ordering::Release);
+    }
+
+    /// Waits until the connection's driver has ended.
+    async fn ended(&self) {
+        let end = self.end.notified();
+        tokio::pin!(end);
+        end.as_mut().enable();
+        if !self.has_ended.load(Ordering::Acquire) {
+            end.await;
+        }
+    }
+
+    fn end(&self) {
+        self.give_up();
+        self.has_ended.store(true, Ordering::Release);
+        self.end.notify_waiters();
+    }
+
+    /// How long the server has been silent, by the clock that says longer.
+    pub(super) fn silence(&self) -> Duration {
+        let last_read = Moment {
+            wall: Timestamp::from_millis(self.last_read_wall.load(Ordering::Relaxed)),
+            monotonic: Duration::from_millis(self.last_read_monotonic.load(Ordering::Relaxed)),
+        };
+        self.clock.now().since(last_read)
+    }
+
+    /// How often something was read so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a call which began after `reads_before` reads has timed out.
+    pub(super) fn note_timeout(&self, reads_before: u64) {
+        if self.reads() != reads_before {
+            return;
+        }
+        if self.silent_timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_TIMEOUTS {
+            self.give_up();
+        }
+    }
+
+    fn beat(&self) {
+        let now = self.clock.now();
+        let monotonic = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
+        self.last_read_wall
+            .store(now.wall.as_millis(), Ordering::Relaxed);
+        self.last_read_monotonic.store(monotonic, Ordering::Relaxed);
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.silent_timeouts.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Ends the pulse when dropped: however the driver ends, with its runtime or by itself, nobody is
+/// handed the connection any more and nobody waits on it.
+pub(super) struct EndOnDrop(pub(super) Arc<Pulse>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A stream that notes each time something is read from it.
+pub(super) struct Watched<S> {
+    pub(super) stream: S,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.pulse.beat();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cache_core::{ManualClock, secs};
+
+    use super::*;
+
+    #[test]
+    fn two_timeouts_without_a_byte_give_a_connection_up() {
+        let pulse = Pulse::new(Arc::new(ManualClock::new()));
+        let reads = pulse.reads();
+        pulse.note_timeout(reads);
+        assert!(pulse.is_alive());
+        pulse.beat();
+        pulse.note_timeout(pulse.reads());
+        assert!(pulse.is_alive(), "a byte in between starts the count anew");
+        pulse.note_timeout(reads);
+        assert!(pulse.is_alive(), "a byte came while this call waited");
+        pulse.note_timeout(pulse.reads());
+        assert!(!pulse.is_alive());
+    }
+
+    #[test]
+    fn silence_goes_on_while_the_process_is_frozen() {
+        let clock = ManualClock::new();
+        let pulse = Pulse::new(Arc::new(clock.clone()));
+        clock.advance(secs(3));
+        clock.freeze(secs(600));
+        assert_eq!(pulse.silence(), secs(603));
+        clock.set_back(secs(3600));
+        assert_eq!(pulse.silence(), secs(3));
+    }
+}

@@ -1,0 +1,446 @@
+//! From the client's errors to ours: every server error is mapped on purpose, in one table.
+
+use std::time::Duration;
+
+use cache_core::{CacheError, ConnectionError, ErrorKind};
+use redis::{RedisError, ServerError};
+
+pub(crate) const BACKEND: &str = "redis";
+
+/// What a server's error means to a caller. The first word decides, or the beginning of the text
+/// where the server uses the catch-all `ERR`.
+const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
+    // Not ready, or no longer the server that takes writes: trouble that passes.
+    (
+        "LOADING",
+        ErrorKind::Connection,
+        true,
+        "the server is loading its data",
+    ),
+    (
+        "READONLY",
+        ErrorKind::Connection,
+        true,
+        "the server is a read-only replica",
+    ),
+    (
+        "MASTERDOWN",
+        ErrorKind::Connection,
+        true,
+        "the replica has lost its primary",
+    ),
+    (
+        "NOREPLICAS",
+        ErrorKind::Connection,
+        true,
+        "the server has too few replicas to take writes",
+    ),
+    (
+        "CLUSTERDOWN",
+        ErrorKind::Connection,
+        true,
+        "the cluster is down",
+    ),
+    (
+        "TRYAGAIN",
+        ErrorKind::Connection,
+        true,
+        "the slot is being moved",
+    ),
+    (
+        "UNBLOCKED",
+        ErrorKind::Connection,
+        true,
+        "the server is changing its role",
+    ),
+    // No capacity left.
+    (
+        "OOM",
+        ErrorKind::Overloaded,
+        true,
+        "the server is out of memory",
+    ),
+    (
+        "BUSY",
+        ErrorKind::Overloaded,
+        true,
+        "the server is busy running a script",
+    ),
+    (
+        "ERR max number of clients",
+        ErrorKind::Overloaded,
+        true,
+        "the server has too many clients",
+    ),
+    // Somebody has to correct something.
+    (
+        "NOAUTH",
+        ErrorKind::Configuration,
+        false,
+        "the server requires a password",
+    ),
+    (
+        "WRONGPASS",
+        ErrorKind::Configuration,
+        false,
+        "the server refuses the user or the password",
+    ),
+    (
+        "NOPERM",
+        ErrorKind::Configuration,
+        false,
+        "the user may not run this command on this key",
+    ),
+    (
+        "MISCONF",
+        ErrorKind::Configuration,
+        false,
+        "the server cannot save its data and takes no writes",
+    ),
+    (
+        "DENIED",
+        ErrorKind::Configuration,
+        false,
+        "the server's protected mode refuses this client",
+    ),
+    (
+        "MOVED",
+        ErrorKind::Configuration,
+        false,
+        "the server is a cluster node and the key is elsewhere",
+    ),
+    (
+        "ASK",
+        ErrorKind::Configuration,
+        false,
+        "the server is a cluster node and the key is moving",
+    ),
+    (
+        "CROSSSLOT",
+        ErrorKind::Configuration,
+        false,
+        "the server is a cluster node and the keys are apart",
+    ),
+    (
+        "ERR AUTH",
+        ErrorKind::Configuration,
+        false,
+        "the server has no password set, but one was given",
+    ),
+    (
+        "ERR Client sent AUTH",
+        ErrorKind::Configuration,
+        false,
+        "the server has no password set, but one was given",
+    ),
+    (
+        "ERR invalid password",
+        ErrorKind::Configuration,
+        false,
+        "the server refuses the user or the password",
+    ),
+    (
+        "ERR DB index",
+        ErrorKind::Configuration,
+        false,
+        "the server has no database of this number",
+    ),
+    (
+        "ERR invalid DB index",
+        ErrorKind::Configuration,
+        false,
+        "the server has no database of this number",
+    ),
+    (
+        "ERR SELECT is not allowed",
+        ErrorKind::Configuration,
+        false,
+        "the server is a cluster node and has only database 0",
+    ),
+    // The entry is not what the command needs.
+    (
+        "WRONGTYPE",
+        ErrorKind::Serialization,
+        false,
+        "the key holds something other than a string",
+    ),
+    (
+        "ERR value is not an integer",
+        ErrorKind::NotACounter,
+        false,
+        "the entry is not a counter",
+    ),
+    (
+        "ERR increment or decrement would overflow",
+        ErrorKind::Overflow,
+        false,
+        "the counter would leave the range of 64 bits",
+    ),
+    (
+        "ERR unknown command",
+        ErrorKind::Unsupported,
+        false,
+        "the server does not know the command",
+    ),
+];
+
+/// The error behind an error reply. Only what the table says is told: the server's own text may
+/// quote arguments, and so keys and values.
+pub(crate) fn from_server(error: &ServerError) -> CacheError {
+    let code = error.code();
+    let text = format!("{code} {}", error.details().unwrap_or_default());
+    let known = SERVER_ERRORS.iter().find(|(beginning, ..)| {
+        if beginning.contains(' ') {
+            text.starts_with(beginning)
+        } else {
+            code == *beginning
+        }
+    });
+    let Some((_, kind, transient, meaning)) = known else {
+        let message = format!("the server refused the command with {}", printable(code));
+        return CacheError::new(ErrorKind::Backend, message).with_backend(BACKEND);
+    };
+    CacheError::new(*kind, *meaning)
+        .with_transient(*transient)
+        .with_backend(BACKEND)
+}
+
+/// Whether the server says that it no longer takes writes, so that the connection leads to the
+/// wrong place and must be replaced.
+pub(crate) fn is_demoted(error: &ServerError) -> bool {
+    error.code() == "READONLY"
+}
+
+/// How an exchange with a server failed, other than by an error reply.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    pub(crate) reason: String,
+    /// Whether the command may have reached the server.
+    pub(crate) sent: bool,
+    /// Whether the server was there and hung up.
+    pub(crate) is_hang_up: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.into(),
+            sent: false,
+            is_hang_up: false,
+        }
+    }
+
+    pub(crate) fn no_answer(patience: Duration) -> Self {
+        Self::new(
+            ErrorKind::Timeout,
+            format!("no answer within {}ms", patience.as_millis()),
+        )
+    }
+
+    /// The connection ended under the call.
+    pub(crate) fn hang_up() -> Self {
+        Self {
+            is_hang_up: true,
+            ..Self::new(ErrorKind::Connection, "the connection was closed")
+        }
+    }
+
+    /// What the client reports about its connection.
+    pub(crate) fn from_client(error: &RedisError) -> Self {
+        use redis::ErrorKind as Client;
+
+        match error.kind() {
+            Client::Parse | Client::UnexpectedReturnType => Self::new(
+                ErrorKind::Connection,
+                "the server does not speak the Redis protocol",
+            ),
+            Client::Io => Self {
+                is_hang_up: error.is_connection_dropped() && !error.is_connection_refusal(),
+                ..Self::new(ErrorKind::Connection, io_reason(error))
+            },
+            Client::Server(_) | Client::Extension => match ServerError::try_from(error.clone()) {
+                Ok(server) => Self::from_server(&server),
+                Err(_) => Self::new(ErrorKind::Backend, "the server refused the command"),
+            },
+            _ => Self::new(ErrorKind::Connection, "the connection failed"),
+        }
+    }
+
+    /// An error reply while a connection is made.
+    pub(crate) fn from_server(error: &ServerError) -> Self {
+        let error = from_server(error);
+        Self::new(error.kind(), error.message())
+    }
+
+    /// The error that callers see.
+    pub(crate) fn into_error(self, address: &str, attempt: u32, waited: Duration) -> CacheError {
+        let sent = self.sent;
+        let source = ConnectionError::new(self.reason, address).with_attempt(attempt, waited);
+        CacheError::from_source(self.kind, source)
+            .with_backend(BACKEND)
+            .with_may_have_happened(sent)
+    }
+}
+
+fn io_reason(error: &RedisError) -> String {
+    if error.is_connection_refusal() {
+        return "connection refused".to_owned();
+    }
+    if error.is_connection_dropped() {
+        return "the connection was closed".to_owned();
+    }
+    if error.is_timeout() {
+        return "the connection timed out".to_owned();
+    }
+    "the connection failed".to_owned()
+}
+
+/// A server's error code if it looks like one.
+fn printable(code: &str) -> &str {
+    let is_code = code.len() <= 32 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    if is_code { code } else { "an error" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server_error(line: &str) -> ServerError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        let redis::Value::ServerError(error) = value else {
+            panic!("{line} is no error reply");
+        };
+        error
+    }
+
+    #[test]
+    fn every_server_error_has_its_kind() {
+        let cases = [
+            (
+                "LOADING Redis is loading the dataset in memory",
+                ErrorKind::Connection,
+                true,
+            ),
+            (
+                "READONLY You can't write against a read only replica.",
+                ErrorKind::Connection,
+                true,
+            ),
+            (
+                "MASTERDOWN Link with MASTER is down",
+                ErrorKind::Connection,
+                true,
+            ),
+            (
+                "NOREPLICAS Not enough good replicas to write.",
+                ErrorKind::Connection,
+                true,
+            ),
+            (
+                "CLUSTERDOWN The cluster is down",
+                ErrorKind::Connection,
+                true,
+            ),
+            (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                ErrorKind::Connection,
+                true,
+            ),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                ErrorKind::Overloaded,
+                true,
+            ),
+            (
+                "BUSY Redis is busy running a script.",
+                ErrorKind::Overloaded,
+                true,
+            ),
+            (
+                "ERR max number of clients reached",
+                ErrorKind::Overloaded,
+                true,
+            ),
+            (
+                "NOAUTH Authentication required.",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'get' command",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "MISCONF Redis is configured to save RDB snapshots",
+                ErrorKind::Configuration,
+                false,
+            ),
+            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Configuration, false),
+            ("ASK 3999 127.0.0.1:6381", ErrorKind::Configuration, false),
+            (
+                "CROSSSLOT Keys in request don't hash to the same slot",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "ERR AUTH <password> called without any password configured",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "ERR DB index is out of range",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                ErrorKind::Serialization,
+                false,
+            ),
+            (
+                "ERR value is not an integer or out of range",
+                ErrorKind::NotACounter,
+                false,
+            ),
+            (
+                "ERR increment or decrement would overflow",
+                ErrorKind::Overflow,
+                false,
+            ),
+            (
+                "ERR unknown command 'GETX', with args beginning with: 'secret'",
+                ErrorKind::Unsupported,
+                false,
+            ),
+            ("ERR something nobody has seen", ErrorKind::Backend, false),
+            ("NEWCODE of the future", ErrorKind::Backend, false),
+        ];
+        for (line, kind, transient) in cases {
+            let error = from_server(&server_error(line));
+            assert_eq!(
+                (error.kind(), error.is_transient()),
+                (kind, transient),
+                "{line}"
+            );
+            assert!(!error.may_have_happened(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_servers_text_is_not_repeated() {
+        let error = from_server(&server_error(
+            "ERR unknown command 'SETX', with args beginning with: 'key' 'secret'",
+        ));
+        assert!(!format!("{error} {error:?}").contains("secret"));
+        let error = from_server(&server_error("secret value"));
+        assert!(!format!("{error} {error:?}").contains("secret"));
+    }
+}
