@@ -78,9 +78,9 @@ impl Codec {
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, String> {
         match self {
             #[cfg(feature = "json")]
-            Self::Json => serde_json::to_vec(value)
-                .map(Bytes::from)
-                .map_err(|error| json_reason(&error)),
+            Self::Json => scratch::encode(|buffer| {
+                serde_json::to_writer(&mut *buffer, value).map_err(|error| json_reason(&error))
+            }),
             #[cfg(feature = "postcard")]
             Self::Postcard => postcard::to_allocvec(value)
                 .map(Bytes::from)
@@ -125,6 +125,33 @@ impl Codec {
             #[cfg(feature = "raw")]
             Self::Raw => raw::decode(bytes),
         }
+    }
+}
+
+/// A buffer that each thread uses again, so that a value is copied once, at its exact length,
+/// instead of moving from buffer to larger buffer while it grows.
+#[cfg(feature = "json")]
+mod scratch {
+    use std::cell::Cell;
+
+    use bytes::Bytes;
+
+    /// A longer buffer is not kept.
+    const KEPT_BYTES: usize = 64 * 1024;
+
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+
+    /// What `write` writes. It may encode something itself, and then gets a buffer of its own.
+    pub(super) fn encode<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Bytes, E> {
+        let mut buffer = BUFFER.take();
+        buffer.clear();
+        let written = write(&mut buffer).map(|()| Bytes::copy_from_slice(&buffer));
+        if buffer.capacity() <= KEPT_BYTES {
+            BUFFER.set(buffer);
+        }
+        written
     }
 }
 

@@ -53,6 +53,12 @@ impl PrefixStorage {
         })
     }
 
+    /// The storage itself. Called on the `Arc`, which is a storage too, each method would box a
+    /// second future.
+    fn inner(&self) -> &dyn CacheStorage {
+        &*self.inner
+    }
+
     fn full(&self, key: &CacheKey) -> CacheKey {
         key.below(&self.prefix)
     }
@@ -79,79 +85,79 @@ impl CacheStorage for PrefixStorage {
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
-        self.inner.get(&self.full(key)).await
+        self.inner().get(&self.full(key)).await
     }
 
     async fn get_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
-        self.inner.get_many(&self.all_full(keys)).await
+        self.inner().get_many(&self.all_full(keys)).await
     }
 
     async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
-        self.inner.lookup(&self.full(key)).await
+        self.inner().lookup(&self.full(key)).await
     }
 
     async fn lookup_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
-        self.inner.lookup_many(&self.all_full(keys)).await
+        self.inner().lookup_many(&self.all_full(keys)).await
     }
 
     async fn set(&self, key: &CacheKey, entry: NewEntry, condition: Condition) -> Result<bool> {
-        self.inner.set(&self.full(key), entry, condition).await
+        self.inner().set(&self.full(key), entry, condition).await
     }
 
     async fn set_many(&self, mut entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
         for (key, _) in &mut entries {
             *key = self.full(key);
         }
-        self.inner.set_many(entries).await
+        self.inner().set_many(entries).await
     }
 
     async fn delete(&self, key: &CacheKey) -> Result<bool> {
-        self.inner.delete(&self.full(key)).await
+        self.inner().delete(&self.full(key)).await
     }
 
     async fn delete_many(&self, keys: &[CacheKey]) -> Vec<Result<()>> {
-        self.inner.delete_many(&self.all_full(keys)).await
+        self.inner().delete_many(&self.all_full(keys)).await
     }
 
     async fn compare_and_delete(&self, key: &CacheKey, expected: &[u8]) -> Result<bool> {
-        self.inner
+        self.inner()
             .compare_and_delete(&self.full(key), expected)
             .await
     }
 
     async fn has(&self, key: &CacheKey) -> Result<bool> {
-        self.inner.has(&self.full(key)).await
+        self.inner().has(&self.full(key)).await
     }
 
     async fn expire(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
-        self.inner.expire(&self.full(key), ttl).await
+        self.inner().expire(&self.full(key), ttl).await
     }
 
     async fn expire_now(&self, key: &CacheKey) -> Result<bool> {
-        self.inner.expire_now(&self.full(key)).await
+        self.inner().expire_now(&self.full(key)).await
     }
 
     async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
-        self.inner.get_ttl(&self.full(key)).await
+        self.inner().get_ttl(&self.full(key)).await
     }
 
     async fn increment(&self, key: &CacheKey, delta: i64, ttl: Ttl) -> Result<Counter> {
-        self.inner.increment(&self.full(key), delta, ttl).await
+        self.inner().increment(&self.full(key), delta, ttl).await
     }
 
     async fn clear(&self, scope: &ClearScope) -> Result<Cleared> {
-        self.inner.clear(&scope.below(&self.prefix)).await
+        self.inner().clear(&scope.below(&self.prefix)).await
     }
 
     fn get_stats(&self) -> StorageStats {
-        self.inner.get_stats()
+        self.inner().get_stats()
     }
 
     async fn ping(&self) -> Result<()> {
-        self.inner.ping().await
+        self.inner().ping().await
     }
 
     async fn shutdown(&self, budget: Duration) -> Result<()> {
-        self.inner.shutdown(budget).await
+        self.inner().shutdown(budget).await
     }
 }

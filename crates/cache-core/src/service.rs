@@ -1,5 +1,6 @@
 //! The typed cache that applications use.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,7 +103,13 @@ pub struct CacheStats {
 impl CacheService {
     /// Starts a service over `storage`.
     pub fn builder(storage: impl CacheStorage) -> CacheServiceBuilder {
-        CacheServiceBuilder::new(Arc::new(storage))
+        // A second `Arc` around a shared storage would cost each call a second boxed future.
+        let shared = (&storage as &dyn Any).downcast_ref::<Arc<dyn CacheStorage>>();
+        let storage = match shared {
+            Some(shared) => Arc::clone(shared),
+            None => Arc::new(storage),
+        };
+        CacheServiceBuilder::new(storage)
     }
 
     /// The storage below, for what the service does not offer.
@@ -122,7 +129,7 @@ impl CacheService {
         key: impl Into<CacheKey> + Send,
     ) -> Result<Option<T>> {
         let key = self.key(key);
-        let read = self.shared.storage.get(&key).await;
+        let read = self.inner().get(&key).await;
         let lookup = self.judge(&key, read, Operation::Get)?;
         Ok(lookup.into_fresh())
     }
@@ -137,7 +144,7 @@ impl CacheService {
         keys: impl IntoIterator<Item = impl Into<CacheKey>> + Send,
     ) -> Result<Vec<Option<T>>> {
         let keys = self.keys(keys);
-        let read = self.shared.storage.get_many(&keys).await;
+        let read = self.inner().get_many(&keys).await;
         keys.iter()
             .zip(read)
             .map(|(key, read)| {
@@ -157,7 +164,7 @@ impl CacheService {
         key: impl Into<CacheKey> + Send,
     ) -> Result<Lookup<T>> {
         let key = self.key(key);
-        let read = self.shared.storage.lookup(&key).await;
+        let read = self.inner().lookup(&key).await;
         self.judge(&key, read, Operation::Lookup)
     }
 
@@ -171,7 +178,7 @@ impl CacheService {
         keys: impl IntoIterator<Item = impl Into<CacheKey>> + Send,
     ) -> Vec<Result<Lookup<T>>> {
         let keys = self.keys(keys);
-        let read = self.shared.storage.lookup_many(&keys).await;
+        let read = self.inner().lookup_many(&keys).await;
         keys.iter()
             .zip(read)
             .map(|(key, read)| self.judge(key, read, Operation::LookupMany))
@@ -208,7 +215,7 @@ impl CacheService {
         key.check()?;
         let condition = options.condition();
         let entry = self.entry(&key, value, &options)?;
-        self.shared.storage.set(&key, entry, condition).await
+        self.inner().set(&key, entry, condition).await
     }
 
     /// Writes `value` under `key` for the service's time to live if nothing fresh is there, and
@@ -247,7 +254,7 @@ impl CacheService {
         let expected = self.encode(&key, expected)?;
         let entry = self.entry(&key, new, &SetOptions::new())?;
         let condition = Condition::IfEquals(expected);
-        self.shared.storage.set(&key, entry, condition).await
+        self.inner().set(&key, entry, condition).await
     }
 
     /// Deletes the fresh value under `key` if it is `expected`, and says whether it did. Compared
@@ -264,10 +271,7 @@ impl CacheService {
         let key = self.key(key);
         key.check()?;
         let expected = self.encode(&key, expected)?;
-        self.shared
-            .storage
-            .compare_and_delete(&key, &expected)
-            .await
+        self.inner().compare_and_delete(&key, &expected).await
     }
 
     /// Writes many values for the service's time to live.
@@ -307,7 +311,7 @@ impl CacheService {
                 Err(error) => outcomes.push(Err(error.with_operation(Operation::SetMany))),
             }
         }
-        let written = self.shared.storage.set_many(encoded).await;
+        let written = self.inner().set_many(encoded).await;
         for (position, outcome) in positions.into_iter().zip(written) {
             outcomes[position] = outcome;
         }
@@ -320,7 +324,7 @@ impl CacheService {
     ///
     /// `Key` before any I/O; trouble of the storage.
     pub async fn delete(&self, key: impl Into<CacheKey> + Send) -> Result<bool> {
-        self.shared.storage.delete(&self.key(key)).await
+        self.inner().delete(&self.key(key)).await
     }
 
     /// Deletes the values under `keys`, whether or not they are there.
@@ -341,7 +345,7 @@ impl CacheService {
         keys: impl IntoIterator<Item = impl Into<CacheKey>> + Send,
     ) -> BatchReport {
         let keys = self.keys(keys);
-        BatchReport::new(self.shared.storage.delete_many(&keys).await)
+        BatchReport::new(self.inner().delete_many(&keys).await)
     }
 
     /// Whether there is a fresh value under `key`.
@@ -350,7 +354,7 @@ impl CacheService {
     ///
     /// As [`get`](Self::get); trouble read as a miss is `false`.
     pub async fn has(&self, key: impl Into<CacheKey> + Send) -> Result<bool> {
-        let read = self.shared.storage.has(&self.key(key)).await;
+        let read = self.inner().has(&self.key(key)).await;
         self.tolerate(read, false)
     }
 
@@ -360,7 +364,7 @@ impl CacheService {
     ///
     /// As [`get`](Self::get); trouble read as a miss is [`TimeLeft::Missing`].
     pub async fn get_ttl(&self, key: impl Into<CacheKey> + Send) -> Result<TimeLeft> {
-        let read = self.shared.storage.get_ttl(&self.key(key)).await;
+        let read = self.inner().get_ttl(&self.key(key)).await;
         self.tolerate(read, TimeLeft::Missing)
     }
 
@@ -374,7 +378,7 @@ impl CacheService {
         L: TryInto<Ttl, Error: Into<CacheError>> + Send,
     {
         let ttl = ttl.try_into().map_err(Into::into)?;
-        self.shared.storage.expire(&self.key(key), ttl).await
+        self.inner().expire(&self.key(key), ttl).await
     }
 
     /// Ends the time to live of the value under `key` now, keeping its stale budget; false where
@@ -384,7 +388,7 @@ impl CacheService {
     ///
     /// `Key` before any I/O; trouble of the storage.
     pub async fn expire_now(&self, key: impl Into<CacheKey> + Send) -> Result<bool> {
-        self.shared.storage.expire_now(&self.key(key)).await
+        self.inner().expire_now(&self.key(key)).await
     }
 
     /// Adds `delta` to the counter under `key`, atomically over all processes.
@@ -408,10 +412,7 @@ impl CacheService {
         L: TryInto<Ttl, Error: Into<CacheError>> + Send,
     {
         let ttl = ttl.try_into().map_err(Into::into)?;
-        self.shared
-            .storage
-            .increment(&self.key(key), delta, ttl)
-            .await
+        self.inner().increment(&self.key(key), delta, ttl).await
     }
 
     /// Deletes everything below the service's prefix.
@@ -422,10 +423,7 @@ impl CacheService {
     /// Trouble of the storage.
     pub async fn clear(&self) -> Result<Cleared> {
         let prefix = self.shared.prefix.as_deref().unwrap_or_default();
-        self.shared
-            .storage
-            .clear(&ClearScope::prefix(prefix)?)
-            .await
+        self.inner().clear(&ClearScope::prefix(prefix)?).await
     }
 
     /// Deletes everything below `prefix:` within the service: with keys such as `(user, "cart")`,
@@ -436,7 +434,7 @@ impl CacheService {
     /// `Key` for an empty prefix; trouble of the storage.
     pub async fn clear_prefix(&self, prefix: impl Into<CacheKey> + Send) -> Result<Cleared> {
         let scope = ClearScope::prefix(self.key(prefix).as_str())?;
-        self.shared.storage.clear(&scope).await
+        self.inner().clear(&scope).await
     }
 
     /// Deletes everything in the storage, whoever wrote it, other services' entries included.
@@ -445,7 +443,7 @@ impl CacheService {
     ///
     /// Trouble of the storage.
     pub async fn clear_everything(&self) -> Result<Cleared> {
-        self.shared.storage.clear(&ClearScope::everything()).await
+        self.inner().clear(&ClearScope::everything()).await
     }
 
     /// What this service, clones included, did so far. Costs no I/O.
@@ -464,8 +462,14 @@ impl CacheService {
             misses: misses.load(Ordering::Relaxed),
             degraded: degraded.load(Ordering::Relaxed),
             decode_errors: decode_errors.load(Ordering::Relaxed),
-            storage: self.shared.storage.get_stats(),
+            storage: self.inner().get_stats(),
         }
+    }
+
+    /// The storage itself. Called on the `Arc`, which is a storage too, each method would box a
+    /// second future.
+    fn inner(&self) -> &dyn CacheStorage {
+        &*self.shared.storage
     }
 
     fn key(&self, key: impl Into<CacheKey>) -> CacheKey {
@@ -481,7 +485,7 @@ impl CacheService {
     }
 
     fn now(&self) -> Timestamp {
-        self.shared.storage.info().clock.wall()
+        self.inner().info().clock.wall()
     }
 
     fn encode<T: Serialize + ?Sized>(&self, key: &CacheKey, value: &T) -> Result<Bytes> {
@@ -588,7 +592,7 @@ impl CacheService {
             let bytes = Some(entry.value.len());
             let error = SerializationError::new::<T>(reason, key, codec.id().as_str(), bytes);
             CacheError::from(error)
-                .with_backend(self.shared.storage.info().backend)
+                .with_backend(self.inner().info().backend)
                 .with_operation(operation)
         })
     }

@@ -41,7 +41,7 @@ pub const FAMILIES: &[&str] = &[
     "CACHE_DYNAMODB_",
     "CACHE_BREAKER_",
     "CACHE_MONITOR_",
-    "CACHE_FALLBACK_",
+    "CACHE_FALLBACK",
 ];
 
 /// A misspelling is at most this many edits away from the name that was meant.
@@ -104,7 +104,7 @@ impl Settings {
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
         let problem = if scope.is_empty() || !plain {
             format!("{name:?} is not a cache name; use letters, digits, - and _")
-        } else if FAMILIES.contains(&format!("{FAMILY}{scope}_").as_str()) {
+        } else if is_ours(&format!("{FAMILY}{scope}_")) {
             format!("{name:?} cannot name a cache: CACHE_{scope}_ variables have a meaning already")
         } else {
             self.scope = Some(scope);
@@ -227,7 +227,7 @@ impl Settings {
             if names.contains(name) || is_scoped_form(name, known) {
                 continue;
             }
-            let ours = FAMILIES.iter().any(|family| name.starts_with(family))
+            let ours = is_ours(name)
                 || own_family
                     .as_ref()
                     .is_some_and(|family| name.starts_with(family));
@@ -297,6 +297,10 @@ pub fn any_of(words: &[&str]) -> String {
         [only] => (*only).to_owned(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
+}
+
+fn is_ours(name: &str) -> bool {
+    FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
 fn nearest<'a>(name: &str, names: &'a [String]) -> Option<(usize, &'a str)> {
@@ -412,12 +416,13 @@ mod tests {
         let settings = Settings::from_pairs([
             ("CACHE_REDIS_TIMEUOT", ""),
             ("CACHE_REDIS_FLUX", ""),
+            ("CACHE_FALLBACK", ""),
             ("CACHE_STORGE_TYPE", ""),
             ("CAHCE_STORAGE_TYPE", ""),
             ("cache_storage_type", ""),
         ]);
         let problems = settings.unknown(KNOWN);
-        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert_eq!(problems.len(), 6, "{problems:?}");
         let texts = texts(&problems);
         assert!(texts.contains(
             &"CACHE_REDIS_TIMEUOT is not a setting; did you mean CACHE_REDIS_TIMEOUT?".to_owned()

@@ -48,7 +48,7 @@ const MAX_ENTRIES: Setting = Setting {
 const MAX_BYTES: Setting = Setting {
     name: "CACHE_MEMORY_MAX_BYTES",
     meaning: "The most bytes held in memory: keys, values, and 256 bytes an entry.",
-    accepts: "a size, such as 65536, 512KiB or 64MiB",
+    accepts: "a size such as `65536`, `512KiB`",
     default: "64MiB",
     secret: false,
 };
@@ -56,8 +56,8 @@ const MAX_BYTES: Setting = Setting {
 const MAX_VALUE_BYTES: Setting = Setting {
     name: "CACHE_MEMORY_MAX_VALUE_BYTES",
     meaning: "The longest value; longer ones are refused.",
-    accepts: "a size up to CACHE_MEMORY_MAX_BYTES",
-    default: "1MiB, or CACHE_MEMORY_MAX_BYTES where that is less",
+    accepts: "a size, at most `CACHE_MEMORY_MAX_BYTES`",
+    default: "1MiB, or `CACHE_MEMORY_MAX_BYTES` where that is less",
     secret: false,
 };
 

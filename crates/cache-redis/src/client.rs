@@ -43,21 +43,21 @@ pub(crate) struct Client {
 }
 
 /// What may be done when an attempt fails in a way that leaves its outcome open.
-#[derive(Debug)]
-enum Repeat {
+#[derive(Debug, Clone, Copy)]
+enum Repeat<'a> {
     /// Send the same again: the operation may run twice.
     Same,
     /// Send this instead.
-    With(Payload),
+    With(&'a Payload),
     /// Nothing: the operation may run once at most.
     Never,
 }
 
 /// One exchange with the server.
-#[derive(Debug)]
-struct Call {
-    payload: Payload,
-    repeat: Repeat,
+#[derive(Debug, Clone, Copy)]
+struct Call<'a> {
+    payload: &'a Payload,
+    repeat: Repeat<'a>,
     is_write: bool,
     budget: Budget,
 }
@@ -146,7 +146,7 @@ impl Client {
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
-        let reply = self.read(cmd("PING"), self.single()).await?;
+        let reply = self.read(&cmd("PING").into(), self.single()).await?;
         match reply {
             Value::SimpleString(_) => Ok(()),
             other => Err(unexpected(other)),
@@ -164,7 +164,7 @@ impl Client {
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let mut command = command("GET", 1, key.len());
         command.arg(key);
-        bytes(self.read(command, self.single()).await?)
+        bytes(self.read(&command.into(), self.single()).await?)
     }
 
     /// The entry and its server-side time left in milliseconds, as PTTL gives it.
@@ -172,7 +172,7 @@ impl Client {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("GET").arg(key).cmd("PTTL").arg(key);
         let reply = self
-            .read(Payload::Pipeline(pipeline), self.single())
+            .read(&Payload::Pipeline(pipeline), self.single())
             .await?;
         let [value, ttl] = array(reply)?;
         let Some(value) = bytes(value)? else {
@@ -189,7 +189,7 @@ impl Client {
             for key in batch {
                 command.arg(*key);
             }
-            let reply = self.read(command, budget).await.and_then(all);
+            let reply = self.read(&command.into(), budget).await.and_then(all);
             each(&mut entries, batch.len(), reply, bytes);
         }
         entries
@@ -207,7 +207,7 @@ impl Client {
             for key in batch {
                 pipeline.cmd("GET").arg(*key).cmd("PTTL").arg(*key);
             }
-            let reply = self.read(Payload::Pipeline(pipeline), budget).await;
+            let reply = self.read(&Payload::Pipeline(pipeline), budget).await;
             let pairs = reply.and_then(all).map(|replies| {
                 let mut replies = replies.into_iter();
                 std::iter::from_fn(move || Some((replies.next()?, replies.next()?))).collect()
@@ -224,7 +224,10 @@ impl Client {
 
     pub(crate) async fn set(&self, write: &Write<'_>) -> Result<()> {
         let command = set_command(write);
-        done(self.write(command, self.single(), Repeat::Same).await?)
+        done(
+            self.write(&command.into(), self.single(), Repeat::Same)
+                .await?,
+        )
     }
 
     pub(crate) async fn set_many(&self, writes: &[Write<'_>]) -> Vec<Result<()>> {
@@ -240,7 +243,7 @@ impl Client {
             }
             let payload = Payload::Pipeline(pipeline);
             let reply = self
-                .write(payload, budget, Repeat::Same)
+                .write(&payload, budget, Repeat::Same)
                 .await
                 .and_then(all);
             each(&mut outcomes, batch.len(), reply, done);
@@ -271,8 +274,8 @@ impl Client {
             ]
         };
         let script = &Scripts::get().set_if;
-        let again = script.by_text(write.key, &args("1"));
-        let repeat = Repeat::With(Payload::Command(again));
+        let again = Payload::Command(script.by_text(write.key, &args("1")));
+        let repeat = Repeat::With(&again);
         let reply = self.script(script, write.key, &args("0"), repeat).await?;
         Ok(integer(reply)? == 1)
     }
@@ -286,7 +289,7 @@ impl Client {
         pipeline.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1);
         pipeline.cmd("UNLINK").arg(key);
         let payload = Payload::Pipeline(pipeline);
-        let reply = self.write(payload, self.single(), Repeat::Same).await?;
+        let reply = self.write(&payload, self.single(), Repeat::Same).await?;
         let [head, deleted] = array(reply)?;
         Ok(Head {
             bytes: head_bytes(head)?,
@@ -318,7 +321,7 @@ impl Client {
         pipeline.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1);
         pipeline.cmd("EXISTS").arg(key);
         let reply = self
-            .read(Payload::Pipeline(pipeline), self.single())
+            .read(&Payload::Pipeline(pipeline), self.single())
             .await?;
         let [head, exists] = array(reply)?;
         Ok(Head {
@@ -333,7 +336,7 @@ impl Client {
         pipeline.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1);
         pipeline.cmd("PTTL").arg(key);
         let reply = self
-            .read(Payload::Pipeline(pipeline), self.single())
+            .read(&Payload::Pipeline(pipeline), self.single())
             .await?;
         let [head, ttl] = array(reply)?;
         Ok((head_bytes(head)?, integer(ttl)?))
@@ -403,7 +406,7 @@ impl Client {
         pipeline.cmd("INCRBY").arg(key).arg(delta);
         pipeline.cmd("PTTL").arg(key);
         let payload = Payload::Transaction(pipeline);
-        let reply = self.write(payload, budget, Repeat::Never).await?;
+        let reply = self.write(&payload, budget, Repeat::Never).await?;
         let [_, sum, left] = array(reply)?;
         let sum = integer(sum).map_err(|error| {
             // Here a key of another type is not a damaged entry but no counter.
@@ -431,7 +434,7 @@ impl Client {
                 command.arg("MATCH").arg(pattern);
             }
             command.arg("COUNT").arg(BATCH);
-            let [next, keys] = array(self.read(command, budget).await?)?;
+            let [next, keys] = array(self.read(&command.into(), budget).await?)?;
             let keys = all(keys)?
                 .into_iter()
                 .filter_map(|key| bytes(key).ok().flatten())
@@ -456,7 +459,7 @@ impl Client {
         for key in keys {
             command.arg(key.as_ref());
         }
-        let deleted = integer(self.write(command, budget, Repeat::Same).await?)?;
+        let deleted = integer(self.write(&command.into(), budget, Repeat::Same).await?)?;
         Ok(u64::try_from(deleted).unwrap_or_default())
     }
 
@@ -473,29 +476,31 @@ impl Client {
         Timestamp::as_millis(self.options.clock.wall()).to_string()
     }
 
-    async fn read(&self, payload: impl Into<Payload>, budget: Budget) -> Result<Value> {
+    fn read<'a>(
+        &'a self,
+        payload: &'a Payload,
+        budget: Budget,
+    ) -> impl Future<Output = Result<Value>> + Send + 'a {
         self.call(Call {
-            payload: payload.into(),
+            payload,
             repeat: Repeat::Same,
             is_write: false,
             budget,
         })
-        .await
     }
 
-    async fn write(
-        &self,
-        payload: impl Into<Payload>,
+    fn write<'a>(
+        &'a self,
+        payload: &'a Payload,
         budget: Budget,
-        repeat: Repeat,
-    ) -> Result<Value> {
+        repeat: Repeat<'a>,
+    ) -> impl Future<Output = Result<Value>> + Send + 'a {
         self.call(Call {
-            payload: payload.into(),
+            payload,
             repeat,
             is_write: true,
             budget,
         })
-        .await
     }
 
     /// Runs a script by its hash, and by its text where the server does not know it.
@@ -504,12 +509,12 @@ impl Client {
         script: &Lua,
         key: &str,
         args: &[&[u8]],
-        repeat: Repeat,
+        repeat: Repeat<'_>,
     ) -> Result<Value> {
         let budget = self.single();
-        let known = script.by_hash(key, args);
+        let known = Payload::Command(script.by_hash(key, args));
         let may_repeat = !matches!(repeat, Repeat::Never);
-        let reply = self.write(known, budget, repeat).await?;
+        let reply = self.write(&known, budget, repeat).await?;
         let Value::ServerError(error) = &reply else {
             return Ok(reply);
         };
@@ -521,54 +526,69 @@ impl Client {
         } else {
             Repeat::Never
         };
-        self.write(script.by_text(key, args), budget, repeat).await
+        let taught = Payload::Command(script.by_text(key, args));
+        self.write(&taught, budget, repeat).await
     }
 
     /// Sends a call, on a connection that is fit for it, and once more where that is safe.
     ///
     /// Error replies are values here. What the caller drops half-way has happened or not.
-    async fn call(&self, mut call: Call) -> Result<Value> {
-        let Budget {
-            started,
-            patience,
-            deadline,
-        } = call.budget;
+    async fn call(&self, call: Call<'_>) -> Result<Value> {
+        let lane = self.lane();
+        let first = match ready_at_hand(lane, &call) {
+            Some(mut ready) => match ready.exchange(&call, 1).await {
+                Exchange::Reply(reply) if !is_demotion(&reply) => return Ok(reply),
+                outcome => Some((ready, outcome)),
+            },
+            None => None,
+        };
+        // Boxed, since the way here is rare and its future large.
+        Box::pin(self.settle(lane, call, first)).await
+    }
+
+    /// Brings a call to its end, from its first attempt if that was made already.
+    async fn settle(
+        &self,
+        lane: &Lane,
+        mut call: Call<'_>,
+        mut first: Option<(Ready, Exchange)>,
+    ) -> Result<Value> {
+        let started = call.budget.started;
         let mut attempt = 1;
         loop {
             let failed =
                 |failure: Failure| failure.into_error(&self.address, attempt, started.elapsed());
-            let mut ready = self.ready(&call, attempt).await.map_err(failed)?;
-            let link = &mut ready.link;
-            let may_repeat = attempt == 1 && !matches!(call.repeat, Repeat::Never);
-            let patience = if ready.is_doubtful && may_repeat {
-                patience.min(DOUBTFUL_PATIENCE)
-            } else {
-                patience
+            let (ready, outcome) = match first.take() {
+                Some(first) => first,
+                None => {
+                    let fit = fit_connection(lane, &call).await;
+                    let mut ready = fit.map_err(failed)?;
+                    let outcome = ready.exchange(&call, attempt).await;
+                    (ready, outcome)
+                }
             };
-            let until = deadline.min(ready.since + patience);
-            let reads_before = link.pulse().reads();
-            let mut failure = match link.exchange(&call.payload, ready.since, until).await {
+            let pulse = ready.link.pulse();
+            let mut failure = match outcome {
                 Exchange::Reply(reply) => {
-                    if matches!(&reply, Value::ServerError(error) if is_demoted(error)) {
-                        link.pulse().give_up();
+                    if is_demotion(&reply) {
+                        pulse.give_up();
                     }
                     return Ok(reply);
                 }
                 Exchange::Failed(error) => match refusal(error) {
                     Ok(reply) => return Ok(reply),
                     Err(failure) => {
-                        link.pulse().give_up();
+                        pulse.give_up();
                         failure
                     }
                 },
                 Exchange::Ended => Failure::hang_up(),
+                Exchange::TooLate if ready.is_doubtful => {
+                    pulse.give_up();
+                    Failure::no_answer(started.elapsed())
+                }
                 Exchange::TooLate => {
-                    link.pulse().note_timeout(reads_before);
-                    if ready.is_doubtful {
-                        link.pulse().give_up();
-                    } else {
-                        call.repeat = Repeat::Never;
-                    }
+                    call.repeat = Repeat::Never;
                     Failure::no_answer(started.elapsed())
                 }
             };
@@ -580,27 +600,6 @@ impl Client {
             }
             attempt += 1;
         }
-    }
-
-    /// A connection for `call`: the one at hand where that will do.
-    async fn ready(&self, call: &Call, attempt: u32) -> Result<Ready, Failure> {
-        let lane = self.lane();
-        if !matches!(call.repeat, Repeat::Never)
-            && let Some(link) = lane.at_hand()
-        {
-            let since = if attempt == 1 {
-                call.budget.started
-            } else {
-                Instant::now()
-            };
-            return Ok(Ready {
-                link,
-                is_doubtful: false,
-                since,
-            });
-        }
-        // Boxed, since the way here is rare and its future large.
-        Box::pin(fit_connection(lane, call)).await
     }
 
     fn lane(&self) -> &Lane {
@@ -629,15 +628,55 @@ impl From<Cmd> for Payload {
     }
 }
 
+/// The connection at hand, where that will do for a first attempt.
+fn ready_at_hand(lane: &Lane, call: &Call<'_>) -> Option<Ready> {
+    if matches!(call.repeat, Repeat::Never) {
+        return None;
+    }
+    let since = call.budget.started;
+    Some(Ready {
+        link: lane.at_hand(since)?,
+        is_doubtful: false,
+        since,
+    })
+}
+
+impl Ready {
+    /// Makes one attempt.
+    async fn exchange(&mut self, call: &Call<'_>, attempt: u32) -> Exchange {
+        let Budget {
+            patience, deadline, ..
+        } = call.budget;
+        let may_repeat = attempt == 1 && !matches!(call.repeat, Repeat::Never);
+        let patience = if self.is_doubtful && may_repeat {
+            patience.min(DOUBTFUL_PATIENCE)
+        } else {
+            patience
+        };
+        let until = deadline.min(self.since + patience);
+        let reads_before = self.link.pulse().reads();
+        let outcome = self.link.exchange(call.payload, self.since, until).await;
+        if matches!(outcome, Exchange::TooLate) {
+            self.link.pulse().note_timeout(reads_before);
+        }
+        outcome
+    }
+}
+
+/// Whether the server says that it takes no writes any more.
+fn is_demotion(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if is_demoted(error))
+}
+
 /// A connection that was looked at as closely as `call` requires, dialed if need be.
-async fn fit_connection(lane: &Lane, call: &Call) -> Result<Ready, Failure> {
+async fn fit_connection(lane: &Lane, call: &Call<'_>) -> Result<Ready, Failure> {
     let deadline = call.budget.deadline;
     loop {
-        let mut link = match lane.at_hand() {
+        let mut link = match lane.at_hand(Instant::now()) {
             Some(link) => link,
             None => lane.connection(deadline).await?,
         };
-        let mut is_doubtful = link.pulse().silence() >= DOUBT_AFTER;
+        let mut is_doubtful = link.pulse().silence(Instant::now()) >= DOUBT_AFTER;
         if matches!(call.repeat, Repeat::Never) {
             // What cannot be repeated is not sent to where nobody listens.
             if link.is_closed_by_server() || (is_doubtful && !answers(&mut link, deadline).await) {

@@ -1,7 +1,7 @@
 //! How to reach a server and how long to wait for it.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use cache_core::{
     CacheError, Clock, ConfigurationError, ConfigurationErrors, StorageInfo, SystemClock, millis,
     secs,
 };
-use url::{Host, Url};
 
 /// How to reach a Redis or Valkey server and how long to wait for it.
 ///
@@ -128,7 +127,7 @@ const ATTEMPT_TIMEOUT: Setting = Setting {
     name: "CACHE_REDIS_ATTEMPT_TIMEOUT",
     meaning: "The longest one attempt at a single-key operation may take.",
     accepts: "a duration, at most `CACHE_REDIS_TIMEOUT`",
-    default: "100ms",
+    default: "100ms, or `CACHE_REDIS_TIMEOUT` where that is less",
     secret: false,
 };
 const TIMEOUT: Setting = Setting {
@@ -252,6 +251,9 @@ impl RedisOptions {
                 *timeout = duration;
             }
         }
+        if settings.find(&ATTEMPT_TIMEOUT).is_none() {
+            options.attempt_timeout = options.attempt_timeout.min(options.timeout);
+        }
         if let Some(bytes) = settings.bytes(&MAX_VALUE_BYTES, problems) {
             options.max_value_bytes = bytes;
         }
@@ -305,10 +307,11 @@ impl RedisOptions {
         self
     }
 
-    /// The longest a single-key operation may take in all.
+    /// The longest a single-key operation may take in all; an attempt takes no longer either.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self.attempt_timeout = self.attempt_timeout.min(timeout);
         self
     }
 
@@ -518,38 +521,45 @@ impl fmt::Debug for RedisOptions {
 
 /// The options in `url`, or what is wrong with it. The complaint quotes nothing: any part of a
 /// mistyped URL may be the password.
+///
+/// Taken apart by hand: a general URL library brings tables for international names that are a
+/// seventh of a small program, for a form as plain as this.
 fn parse_url(url: &str) -> Result<RedisOptions, &'static str> {
     const FORM: &str = "is not of the form redis://[user:password@]host[:port][/database]";
 
-    let url = Url::parse(url).map_err(|_| FORM)?;
-    match url.scheme() {
+    let (scheme, rest) = url.trim().split_once("://").ok_or(FORM)?;
+    match scheme.to_ascii_lowercase().as_str() {
         "redis" | "valkey" => {}
         "rediss" | "valkeys" => return Err("asks for TLS, which this version does not have yet"),
         _ => return Err(FORM),
     }
-    if url.query().is_some() || url.fragment().is_some() {
+    if rest.contains(['?', '#']) {
         return Err("has parameters; set them by variables or in code");
     }
-    let host = match url.host().ok_or(FORM)? {
-        Host::Domain("") => return Err(FORM),
-        Host::Domain(name) => name.to_owned(),
-        Host::Ipv4(address) => address.to_string(),
-        Host::Ipv6(address) => address.to_string(),
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (credentials, place) = match authority.rsplit_once('@') {
+        Some((credentials, place)) => (Some(credentials), place),
+        None => (None, authority),
     };
-    let mut options = RedisOptions::new(host, url.port().unwrap_or(6379));
+    let (host, port) = split_port(place).ok_or(FORM)?;
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| FORM)?,
+        None => 6379,
+    };
+    let mut options = RedisOptions::new(host, port);
     if options.port == 0 {
         return Err("names port 0");
     }
-    if !url.username().is_empty() {
-        options.username = Some(percent_decoded(url.username())?);
-    }
-    if let Some(password) = url.password() {
+    if let Some(credentials) = credentials {
+        let (username, password) = credentials
+            .split_once(':')
+            .ok_or("names a user without a password")?;
+        if !username.is_empty() {
+            options.username = Some(percent_decoded(username)?);
+        }
         options.password = Some(Secret(percent_decoded(password)?.into()));
     }
-    if options.username.is_some() && options.password.is_none() {
-        return Err("names a user without a password");
-    }
-    let database = url.path().trim_matches('/');
+    let database = path.strip_suffix('/').unwrap_or(path);
     if !database.is_empty() {
         let number: u16 = database
             .parse()
@@ -557,6 +567,30 @@ fn parse_url(url: &str) -> Result<RedisOptions, &'static str> {
         options.database = u32::from(number);
     }
     Ok(options)
+}
+
+/// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`.
+fn split_port(place: &str) -> Option<(&str, Option<&str>)> {
+    let (host, rest) = match place.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, rest) = bracketed.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, rest)
+        }
+        None => {
+            let end = place.find(':').unwrap_or(place.len());
+            let (host, rest) = place.split_at(end);
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+            if host.is_empty() || !host.bytes().all(is_plain) {
+                return None;
+            }
+            (host, rest)
+        }
+    };
+    match rest {
+        "" => Some((host, None)),
+        rest => Some((host, Some(rest.strip_prefix(':')?))),
+    }
 }
 
 fn percent_decoded(text: &str) -> Result<String, &'static str> {
@@ -600,6 +634,9 @@ mod tests {
         let options = RedisOptions::from_url("valkey://:secret@[::1]").unwrap();
         assert_eq!(options.address_text(), "[::1]:6379");
         assert_eq!((options.username, options.database), (None, 0));
+        let options = RedisOptions::from_url("REDIS://:a:b@c@10.0.0.7:1/").unwrap();
+        assert_eq!(options.address_text(), "10.0.0.7:1");
+        assert_eq!(options.password(), Some("a:b@c"));
     }
 
     #[test]
@@ -615,6 +652,14 @@ mod tests {
             "redis://:hunter2@host/70000",
             "redis://:hunter2@host:0",
             "redis://:hunter2@host:99999",
+            "redis://:hunter2@host:",
+            "redis://:hunter2@host:1:2",
+            "redis://:hunter2@[::1",
+            "redis://:hunter2@[::g]",
+            "redis://:hunter2@[::1]6379",
+            "redis://:hunter2@ho st",
+            "redis://:hun/ter2@host",
+            "hunter2",
             "redis://:hunter2@host?protocol=3",
             "redis://hunter2@host",
             "redis://:hunter2%zz@host",
@@ -696,6 +741,18 @@ mod tests {
                 "the Redis attempt timeout of 2s is longer than the whole of 500ms",
             ]
         );
+    }
+
+    #[test]
+    fn a_short_timeout_alone_is_no_contradiction() {
+        let (options, problems) = read(&[
+            ("CACHE_REDIS_HOST", "host"),
+            ("CACHE_REDIS_TIMEOUT", "50ms"),
+        ]);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(options.attempt_timeout, millis(50));
+        let options = RedisOptions::default().with_timeout(millis(20));
+        assert!(options.check().is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The storage contract over a server.
 
 use std::fmt;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -98,12 +99,14 @@ impl RedisCacheStorage {
             .map_err(|error| error.with_operation(operation).with_key(key))
     }
 
-    /// Checks the key, runs `exchange`, and says in an error what it was about.
+    /// Runs `exchange` if the key is sound, and says in an error what it was about.
+    ///
+    /// Takes the future by reference: moving one this large costs more than all else here.
     async fn guard<T>(
         &self,
         operation: Operation,
         key: &CacheKey,
-        exchange: impl Future<Output = Result<T>> + Send,
+        exchange: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
     ) -> Result<T> {
         self.check(operation, key)?;
         exchange
@@ -151,7 +154,7 @@ impl RedisCacheStorage {
 
     fn write<'a>(&self, key: &'a CacheKey, entry: NewEntry) -> Write<'a> {
         let (value_bytes, keep_for) = (entry.value.len(), entry.kept_for());
-        let stored = wire::encode(entry, self.now());
+        let stored = wire::encode(entry, || self.now());
         Write {
             key: key.as_str(),
             value_offset: stored.len() - value_bytes,
@@ -253,12 +256,12 @@ impl CacheStorage for RedisCacheStorage {
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
-        let exchange = async {
+        let exchange = pin!(async {
             match self.client.get(key.as_str()).await? {
                 Some(stored) => self.entry(stored, None),
                 None => Ok(None),
             }
-        };
+        });
         let entry = self.guard(Operation::Get, key, exchange).await;
         self.counters.read(&entry);
         entry
@@ -277,12 +280,12 @@ impl CacheStorage for RedisCacheStorage {
     }
 
     async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
-        let exchange = async {
+        let exchange = pin!(async {
             match self.client.get_with_ttl(key.as_str()).await? {
                 Some((stored, ttl)) => self.entry(stored, Some(ttl)),
                 None => Ok(None),
             }
-        };
+        });
         let entry = self.guard(Operation::Lookup, key, exchange).await;
         self.counters.read(&entry);
         entry
@@ -302,10 +305,10 @@ impl CacheStorage for RedisCacheStorage {
     }
 
     async fn set(&self, key: &CacheKey, entry: NewEntry, condition: Condition) -> Result<bool> {
-        let exchange = async {
+        let exchange = pin!(async {
             self.info.check_value(&entry.value)?;
             self.set_where(key, entry, condition).await
-        };
+        });
         let outcome = self.guard(Operation::Set, key, exchange).await;
         self.counters.conditional_write(&outcome);
         outcome
@@ -341,11 +344,11 @@ impl CacheStorage for RedisCacheStorage {
     }
 
     async fn delete(&self, key: &CacheKey) -> Result<bool> {
-        let exchange = async {
+        let exchange = pin!(async {
             let head = self.client.delete(key.as_str()).await?;
             // What cannot be read any more was something all the same.
             Ok(head.exists && self.is_fresh(&head.bytes).unwrap_or(true))
-        };
+        });
         let outcome = self.guard(Operation::Delete, key, exchange).await;
         self.counters.delete(&outcome);
         outcome
@@ -361,48 +364,48 @@ impl CacheStorage for RedisCacheStorage {
     }
 
     async fn compare_and_delete(&self, key: &CacheKey, expected: &[u8]) -> Result<bool> {
-        let exchange = self.client.compare_and_delete(key.as_str(), expected);
+        let exchange = pin!(self.client.compare_and_delete(key.as_str(), expected));
         let outcome = self.guard(Operation::CompareAndDelete, key, exchange).await;
         self.counters.conditional_delete(&outcome);
         outcome
     }
 
     async fn has(&self, key: &CacheKey) -> Result<bool> {
-        let exchange = async {
+        let exchange = pin!(async {
             let head = self.client.head(key.as_str()).await?;
             Ok(head.exists && self.is_fresh(&head.bytes)?)
-        };
+        });
         let outcome = self.guard(Operation::Has, key, exchange).await;
         self.counters.other(&outcome);
         outcome
     }
 
     async fn expire(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
-        let exchange = async {
+        let exchange = pin!(async {
             let moved = self.client.expire(key.as_str(), ttl.as_duration()).await?;
             newer_format(moved)
-        };
+        });
         let outcome = self.guard(Operation::Expire, key, exchange).await;
         self.counters.other(&outcome);
         outcome
     }
 
     async fn expire_now(&self, key: &CacheKey) -> Result<bool> {
-        let exchange = async { newer_format(self.client.expire_now(key.as_str()).await?) };
+        let exchange = pin!(async { newer_format(self.client.expire_now(key.as_str()).await?) });
         let outcome = self.guard(Operation::ExpireNow, key, exchange).await;
         self.counters.other(&outcome);
         outcome
     }
 
     async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
-        let exchange = self.time_left(key);
+        let exchange = pin!(self.time_left(key));
         let outcome = self.guard(Operation::GetTtl, key, exchange).await;
         self.counters.other(&outcome);
         outcome
     }
 
     async fn increment(&self, key: &CacheKey, delta: i64, ttl: Ttl) -> Result<Counter> {
-        let exchange = async {
+        let exchange = pin!(async {
             let counted = self
                 .client
                 .increment(key.as_str(), delta, ttl.as_duration())
@@ -410,7 +413,7 @@ impl CacheStorage for RedisCacheStorage {
             let (value, left) = counted;
             let left = u64::try_from(left).ok().map(Duration::from_millis);
             Ok(Counter::new(value, left))
-        };
+        });
         let outcome = self.guard(Operation::Increment, key, exchange).await;
         self.counters.write(&outcome);
         outcome

@@ -158,7 +158,7 @@ impl bb8::ManageConnection for Dialer {
 
     /// Decides without I/O, so that taking a connection out never costs a round trip.
     async fn is_valid(&self, link: &mut Link) -> Result<(), DialFailed> {
-        let silence = link.pulse().silence();
+        let silence = link.pulse().silence(Instant::now());
         let is_fit = link.pulse().is_alive()
             && silence < DIAL_AFTER
             && (silence < LOOK_AFTER || !link.is_closed_by_server());

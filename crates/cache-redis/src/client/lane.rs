@@ -45,11 +45,11 @@ impl Lane {
         }
     }
 
-    /// The connection, if it is there and was talking a moment ago.
-    pub(super) fn at_hand(&self) -> Option<Link> {
+    /// The connection, if it is there and was talking a moment before `now`.
+    pub(super) fn at_hand(&self, now: Instant) -> Option<Link> {
         let at_hand = self.at_hand.read().unwrap_or_else(PoisonError::into_inner);
         let link = at_hand.as_ref()?;
-        let is_fit = link.pulse().is_alive() && link.pulse().silence() < LOOK_AFTER;
+        let is_fit = link.pulse().is_alive() && link.pulse().silence(now) < LOOK_AFTER;
         is_fit.then(|| link.clone())
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cache_core::{Clock, Moment, Timestamp};
+use cache_core::{Clock, Timestamp};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -111,7 +111,8 @@ impl Link {
                 () = shared.pulse.ended() => Exchange::Ended,
             }
         };
-        timeout_at(until, watched)
+        // Boxed, since the way here is rare and its future large.
+        Box::pin(timeout_at(until, watched))
             .await
             .unwrap_or(Exchange::TooLate)
     }
@@ -164,6 +165,8 @@ pub(super) struct Pulse {
     has_ended: AtomicBool,
     end: Notify,
     reads: AtomicU64,
+    /// What the times of reads count from.
+    made: Instant,
     last_read_wall: AtomicU64,
     last_read_monotonic: AtomicU64,
     silent_timeouts: AtomicU32,
@@ -177,6 +180,7 @@ impl Pulse {
             has_ended: AtomicBool::new(false),
             end: Notify::new(),
             reads: AtomicU64::new(0),
+            made: Instant::now(),
             last_read_wall: AtomicU64::new(0),
             last_read_monotonic: AtomicU64::new(0),
             silent_timeouts: AtomicU32::new(0),
@@ -211,13 +215,15 @@ impl Pulse {
         self.end.notify_waiters();
     }
 
-    /// How long the server has been silent, by the clock that says longer.
-    pub(super) fn silence(&self) -> Duration {
-        let last_read = Moment {
-            wall: Timestamp::from_millis(self.last_read_wall.load(Ordering::Relaxed)),
-            monotonic: Duration::from_millis(self.last_read_monotonic.load(Ordering::Relaxed)),
-        };
-        self.clock.now().since(last_read)
+    /// How long the server has been silent at `now`, by the clock that says longer.
+    ///
+    /// The caller has read the monotonic clock anyway, for its deadline.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        let wall = Timestamp::from_millis(self.last_read_wall.load(Ordering::Relaxed));
+        let monotonic = self.last_read_monotonic.load(Ordering::Relaxed);
+        let monotonic = self.made + Duration::from_micros(monotonic);
+        now.saturating_duration_since(monotonic)
+            .max(self.clock.wall().since(wall))
     }
 
     /// How often something was read so far.
@@ -236,10 +242,9 @@ impl Pulse {
     }
 
     fn beat(&self) {
-        let now = self.clock.now();
-        let monotonic = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
-        self.last_read_wall
-            .store(now.wall.as_millis(), Ordering::Relaxed);
+        let monotonic = u64::try_from(self.made.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let wall = self.clock.wall().as_millis();
+        self.last_read_wall.store(wall, Ordering::Relaxed);
         self.last_read_monotonic.store(monotonic, Ordering::Relaxed);
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.silent_timeouts.store(0, Ordering::Relaxed);
@@ -338,10 +343,11 @@ mod tests {
     fn silence_goes_on_while_the_process_is_frozen() {
         let clock = ManualClock::new();
         let pulse = Pulse::new(Arc::new(clock.clone()));
-        clock.advance(secs(3));
+        let now = Instant::now();
         clock.freeze(secs(600));
-        assert_eq!(pulse.silence(), secs(603));
+        assert_eq!(pulse.silence(now), secs(600));
+        // The wall clock set back: the monotonic one still counts.
         clock.set_back(secs(3600));
-        assert_eq!(pulse.silence(), secs(3));
+        assert_eq!(pulse.silence(now + secs(3)).as_secs(), 3);
     }
 }
