@@ -1,1 +1,16 @@
-//! testkit
+//! What it takes to test a cache: the contract suite, and servers to run it against.
+//!
+//! [`contract`] holds one test for each sentence of
+//! [`CacheStorage`](cache_core::CacheStorage): anyone who writes a storage or a decorator can run
+//! it. `servers` (feature `redis-server`) starts real servers as child processes.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `runner` | | `contract::main`, the suite as a test binary |
+//! | `redis-server` | | `servers::RedisServer` |
+
+pub mod contract;
+#[cfg(feature = "redis-server")]
+pub mod servers;
