@@ -1,0 +1,394 @@
+//! Variables to a plan, purely: nothing is read but the given settings, nothing is built.
+
+use cache_core::settings::{Setting, Settings, any_of, did_you_mean, settle};
+use cache_core::{
+    ConfigurationError, ConfigurationErrors, DisabledStorage, OnTrouble, PrefixStorage,
+};
+#[cfg(feature = "memory")]
+use cache_memory::MemoryOptions;
+#[cfg(feature = "redis")]
+use cache_redis::RedisOptions;
+
+/// The variables that this crate reads itself.
+pub const SETTINGS: &[&Setting] = &[&STORAGE_TYPE, &ON_TROUBLE, &PREFIX];
+
+const STORAGE_TYPE: Setting = Setting {
+    name: "CACHE_STORAGE_TYPE",
+    meaning: "Where entries are kept; `none` switches caching off.",
+    accepts: "`memory`, `redis` or `none`",
+    default: "none; required",
+    secret: false,
+};
+
+const ON_TROUBLE: Setting = Setting {
+    name: "CACHE_ON_TROUBLE",
+    meaning: "What reads do when the backend is in trouble: return the error, or read it as a miss.",
+    accepts: "`error` or `miss`",
+    default: "`error`",
+    secret: false,
+};
+
+const PREFIX: Setting = Setting {
+    name: "CACHE_PREFIX",
+    meaning: "Puts every key below this prefix and a colon, so that applications can share a backend.",
+    accepts: "text without control characters",
+    default: "no prefix",
+    secret: false,
+};
+
+/// The storages an error offers. `none` is understood too, but nobody who forgot the variable wants
+/// it.
+const OFFERED: &[&str] = &["memory", "redis", "dynamodb"];
+const STORAGES: &[&str] = &["memory", "redis", "dynamodb", "none"];
+const POLICIES: &[&str] = &["error", "miss"];
+
+/// The storages of this build.
+const COMPILED_IN: &[&str] = &[
+    #[cfg(feature = "memory")]
+    "memory",
+    #[cfg(feature = "redis")]
+    "redis",
+];
+
+/// Every variable that this build understands: those of this crate and of the backends compiled in.
+#[must_use]
+pub fn all_settings() -> Vec<&'static Setting> {
+    let backends: &[&[&Setting]] = &[
+        #[cfg(feature = "memory")]
+        MemoryOptions::SETTINGS,
+        #[cfg(feature = "redis")]
+        RedisOptions::SETTINGS,
+    ];
+    [SETTINGS, &backends.concat()].concat()
+}
+
+/// What is to be built.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) backend: Backend,
+    pub(crate) prefix: Option<String>,
+    pub(crate) on_trouble: OnTrouble,
+}
+
+#[derive(Debug)]
+pub(crate) enum Backend {
+    None,
+    #[cfg(feature = "memory")]
+    Memory(MemoryOptions),
+    #[cfg(feature = "redis")]
+    Redis(RedisOptions),
+}
+
+/// Reads the whole configuration, or everything that is wrong with it.
+pub(crate) fn plan(settings: &Settings) -> Result<Plan, ConfigurationErrors> {
+    let mut problems = Vec::new();
+    let plan = Plan {
+        // Stands in for a backend that could not be read; there is a problem then, and no plan.
+        backend: backend(settings, &mut problems).unwrap_or(Backend::None),
+        prefix: prefix(settings, &mut problems),
+        on_trouble: on_trouble(settings, &mut problems),
+    };
+    problems.extend(unknown(settings));
+    settle(plan, problems)
+}
+
+fn backend(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<Backend> {
+    let Some(found) = settings.find(&STORAGE_TYPE) else {
+        let variable = settings.variable(&STORAGE_TYPE);
+        let problem = format!("{variable} is not set; expected {}", any_of(OFFERED));
+        problems.push(ConfigurationError::new(variable, problem));
+        return None;
+    };
+    match found.value {
+        "none" => Some(Backend::None),
+        #[cfg(feature = "memory")]
+        "memory" => Some(Backend::Memory(MemoryOptions::from_settings(
+            settings, problems,
+        ))),
+        #[cfg(feature = "redis")]
+        "redis" => Some(Backend::Redis(RedisOptions::from_settings(
+            settings, problems,
+        ))),
+        other => {
+            problems.push(no_such_backend(settings, other));
+            None
+        }
+    }
+}
+
+fn no_such_backend(settings: &Settings, value: &str) -> ConfigurationError {
+    if value.contains(',') {
+        let complaint = format!(
+            "is a layered stack, which this version does not have yet; name one storage: {}",
+            any_of(OFFERED)
+        );
+        return settings.refused(&STORAGE_TYPE, value, &complaint);
+    }
+    let not_yet = match value {
+        "memory" | "redis" => ",",
+        "dynamodb" => ", which this version does not have yet;",
+        _ => return no_such_word(settings, &STORAGE_TYPE, value, "storage", STORAGES, OFFERED),
+    };
+    let variable = settings.variable(&STORAGE_TYPE);
+    let available = match COMPILED_IN {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    };
+    let problem = format!(
+        "{variable}={value} needs the Cargo feature {value:?}{not_yet} this build has: {available}"
+    );
+    ConfigurationError::new(variable, problem).with_value(value)
+}
+
+fn on_trouble(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> OnTrouble {
+    match settings.find(&ON_TROUBLE).map(|found| found.value) {
+        None | Some("error") => OnTrouble::Error,
+        Some("miss") => OnTrouble::Miss,
+        Some(other) => {
+            let problem = no_such_word(settings, &ON_TROUBLE, other, "policy", POLICIES, POLICIES);
+            problems.push(problem);
+            OnTrouble::Error
+        }
+    }
+}
+
+fn prefix(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<String> {
+    let prefix = settings.find(&PREFIX)?.value;
+    if let Err(error) = PrefixStorage::new(prefix, DisabledStorage::new()) {
+        let complaint = format!("is not a prefix; it {}", error.message());
+        problems.push(settings.refused(&PREFIX, prefix, &complaint));
+    }
+    Some(prefix.to_owned())
+}
+
+/// `value` is none of `words`: the one that was meant, or else those `offered`.
+fn no_such_word(
+    settings: &Settings,
+    setting: &Setting,
+    value: &str,
+    noun: &str,
+    words: &[&str],
+    offered: &[&str],
+) -> ConfigurationError {
+    let advice = match did_you_mean(value, words) {
+        Some(word) => format!("did you mean {word}?"),
+        None => format!("expected {}", any_of(offered)),
+    };
+    settings.refused(setting, value, &format!("is not a {noun}; {advice}"))
+}
+
+/// Variables that look like ours and are not; those of a backend outside this build are left to
+/// builds that have it.
+fn unknown(settings: &Settings) -> Vec<ConfigurationError> {
+    let mut problems = settings.unknown(&all_settings());
+    problems.retain(|problem| !is_of_absent_backend(&problem.variable));
+    problems
+}
+
+/// `CACHE_REDIS_...`, or `CACHE_GEO_REDIS_...` of a named cache, in a build without Redis.
+fn is_of_absent_backend(variable: &str) -> bool {
+    OFFERED
+        .iter()
+        .filter(|backend| !COMPILED_IN.contains(backend))
+        .any(|backend| variable.contains(&format!("_{}_", backend.to_ascii_uppercase())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(pairs: &[(&str, &str)]) -> Vec<String> {
+        of(&Settings::from_pairs(pairs.iter().copied()))
+    }
+
+    fn of(settings: &Settings) -> Vec<String> {
+        let Err(errors) = plan(settings) else {
+            return Vec::new();
+        };
+        errors.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_storage_must_be_named() {
+        let sentence = "CACHE_STORAGE_TYPE is not set; expected memory, redis or dynamodb";
+        assert_eq!(problems(&[]), [sentence]);
+        assert_eq!(problems(&[("CACHE_STORAGE_TYPE", "  ")]), [sentence]);
+    }
+
+    #[test]
+    fn a_misspelt_storage_is_corrected() {
+        for (text, meant) in [("redsi", "redis"), ("Memory", "memory"), ("noen", "none")] {
+            assert_eq!(
+                problems(&[("CACHE_STORAGE_TYPE", text)]),
+                [format!(
+                    "CACHE_STORAGE_TYPE={text:?} is not a storage; did you mean {meant}?"
+                )]
+            );
+        }
+    }
+
+    #[test]
+    fn a_storage_like_no_other_is_told_what_there_is() {
+        assert_eq!(
+            problems(&[("CACHE_STORAGE_TYPE", "memcached")]),
+            ["CACHE_STORAGE_TYPE=\"memcached\" is not a storage; \
+                 expected memory, redis or dynamodb"]
+        );
+    }
+
+    #[test]
+    fn dynamodb_is_still_to_come() {
+        let available = COMPILED_IN.join(", ");
+        let available = if available.is_empty() {
+            "none"
+        } else {
+            &available
+        };
+        assert_eq!(
+            problems(&[("CACHE_STORAGE_TYPE", "dynamodb")]),
+            [format!(
+                "CACHE_STORAGE_TYPE=dynamodb needs the Cargo feature \"dynamodb\", \
+                 which this version does not have yet; this build has: {available}"
+            )]
+        );
+    }
+
+    #[cfg(all(feature = "memory", not(feature = "redis")))]
+    #[test]
+    fn a_backend_outside_this_build_is_named_with_its_feature() {
+        assert_eq!(
+            problems(&[("CACHE_STORAGE_TYPE", "redis")]),
+            [
+                "CACHE_STORAGE_TYPE=redis needs the Cargo feature \"redis\", \
+                 this build has: memory"
+            ]
+        );
+    }
+
+    #[cfg(all(feature = "redis", not(feature = "memory")))]
+    #[test]
+    fn memory_outside_this_build_is_named_with_its_feature() {
+        assert_eq!(
+            problems(&[("CACHE_STORAGE_TYPE", "memory")]),
+            [
+                "CACHE_STORAGE_TYPE=memory needs the Cargo feature \"memory\", \
+                 this build has: redis"
+            ]
+        );
+    }
+
+    #[test]
+    fn layered_stacks_are_still_to_come() {
+        assert_eq!(
+            problems(&[("CACHE_STORAGE_TYPE", "memory,redis")]),
+            [
+                "CACHE_STORAGE_TYPE=\"memory,redis\" is a layered stack, which this version \
+                 does not have yet; name one storage: memory, redis or dynamodb"
+            ]
+        );
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_bad_duration_is_named_with_examples() {
+        assert_eq!(
+            problems(&[
+                ("CACHE_STORAGE_TYPE", "redis"),
+                ("CACHE_REDIS_URL", "redis://localhost"),
+                ("CACHE_REDIS_TIMEOUT", "5 parsecs"),
+            ]),
+            ["CACHE_REDIS_TIMEOUT=\"5 parsecs\" is not a duration; try 500ms, 2s"]
+        );
+    }
+
+    #[test]
+    fn policies_are_checked() {
+        let policy = |text| problems(&[("CACHE_STORAGE_TYPE", "none"), ("CACHE_ON_TROUBLE", text)]);
+        assert_eq!(policy("error"), policy("miss"));
+        assert_eq!(
+            policy("mis"),
+            ["CACHE_ON_TROUBLE=\"mis\" is not a policy; did you mean miss?"]
+        );
+        assert_eq!(
+            policy("ignore"),
+            ["CACHE_ON_TROUBLE=\"ignore\" is not a policy; expected error or miss"]
+        );
+    }
+
+    #[test]
+    fn a_prefix_keeps_the_rules_of_keys() {
+        let prefix = |text| problems(&[("CACHE_STORAGE_TYPE", "none"), ("CACHE_PREFIX", text)]);
+        assert!(prefix("shop:eu").is_empty());
+        assert_eq!(
+            prefix("a\nb"),
+            ["CACHE_PREFIX=\"a\\nb\" is not a prefix; it contains a control character"]
+        );
+        assert_eq!(prefix(&"p".repeat(1024)).len(), 1);
+    }
+
+    #[test]
+    fn all_problems_come_at_once() {
+        let found = problems(&[
+            ("CACHE_STORAGE_TYPE", "redsi"),
+            ("CACHE_ON_TROUBLE", "ignore"),
+            ("CACHE_PREFIX", "a\tb"),
+            ("CACHE_STORAGE_TYP", "redis"),
+        ]);
+        assert_eq!(found.len(), 4, "{found:?}");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_corrected() {
+        assert_eq!(
+            problems(&[("CACHE_STORAGE_TYPE", "none"), ("CACHE_ON_TROUBEL", "miss")]),
+            ["CACHE_ON_TROUBEL is not a setting; did you mean CACHE_ON_TROUBLE?"]
+        );
+    }
+
+    #[test]
+    fn settings_of_other_backends_are_neither_needed_nor_unknown() {
+        let pairs = [
+            ("CACHE_STORAGE_TYPE", "none"),
+            ("CACHE_REDIS_URL", "redis://localhost"),
+            ("CACHE_GEO_REDIS_URL", "redis://localhost"),
+            ("CACHE_DYNAMODB_TABLE", "cache"),
+            ("CACHE_GEO_DYNAMODB_TABLE", "cache"),
+            ("CACHE_DIR", "/tmp"),
+        ];
+        assert_eq!(problems(&pairs), [""; 0]);
+        let geo = Settings::from_pairs(pairs).named("geo").unwrap();
+        assert_eq!(of(&geo), [""; 0]);
+    }
+
+    #[test]
+    fn a_named_cache_is_told_its_own_variables() {
+        let geo = Settings::from_pairs([
+            ("CACHE_STORAGE_TYPE", "none"),
+            ("CACHE_GEO_STORAGE_TYPE", "redsi"),
+            ("CACHE_GEO_ON_TROUBLE", "mis"),
+            ("CACHE_ON_TROUBLE", "error"),
+        ])
+        .named("GEO")
+        .unwrap();
+        assert_eq!(
+            of(&geo),
+            [
+                "CACHE_GEO_STORAGE_TYPE=\"redsi\" is not a storage; did you mean redis?",
+                "CACHE_GEO_ON_TROUBLE=\"mis\" is not a policy; did you mean miss?",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_setting_is_described_once() {
+        let settings = all_settings();
+        for (position, setting) in settings.iter().enumerate() {
+            assert!(setting.name.starts_with("CACHE_"), "{setting:?}");
+            assert!(!setting.meaning.is_empty(), "{setting:?}");
+            let again = settings[position + 1..]
+                .iter()
+                .any(|other| other.name == setting.name);
+            assert!(!again, "{setting:?}");
+        }
+    }
+}
