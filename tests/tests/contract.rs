@@ -1,0 +1,47 @@
+//! The contract suite over every storage that needs no server.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cache_core::{CacheStorage, ManualClock, PrefixStorage};
+use cache_memory::MemoryCacheStorage;
+use cache_testkit::contract::{self, Harness, Subject};
+
+/// A stack around a storage in memory.
+struct InMemory {
+    name: &'static str,
+    stack: fn(MemoryCacheStorage) -> Arc<dyn CacheStorage>,
+}
+
+#[async_trait]
+impl Harness for InMemory {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    async fn subject(&self) -> Subject {
+        let clock = ManualClock::new();
+        let memory = MemoryCacheStorage::with_clock(clock.clone());
+        Subject::on_clock((self.stack)(memory), clock)
+    }
+}
+
+fn main() -> ExitCode {
+    let harness = |name, stack| -> Arc<dyn Harness> { Arc::new(InMemory { name, stack }) };
+    contract::main(vec![
+        harness("memory", |memory| Arc::new(memory)),
+        harness("shared_memory", |memory| {
+            let shared: Arc<dyn CacheStorage> = Arc::new(memory);
+            Arc::new(shared)
+        }),
+        harness("prefix", |memory| Arc::new(below("app", memory))),
+        harness("prefix_in_prefix", |memory| {
+            Arc::new(below("a*:ü", below("{b}", memory)))
+        }),
+    ])
+}
+
+fn below(prefix: &str, storage: impl CacheStorage) -> PrefixStorage {
+    PrefixStorage::new(prefix, storage).expect("the prefix is a key")
+}

@@ -1,0 +1,6 @@
+//! The Redis storage against real servers.
+
+mod errors;
+mod format;
+mod outage;
+mod support;

@@ -1,0 +1,73 @@
+//! What the Redis tests share.
+
+use std::time::{Duration, Instant};
+
+use cache_core::{
+    CacheError, CacheKey, CacheStorage, Condition, NewEntry, Result, Ttl, mins, secs,
+};
+use cache_redis::{RedisCacheStorage, RedisOptions};
+use cache_testkit::servers::RedisServer;
+
+/// Every call must end within its own deadline plus what a busy machine needs to notice.
+pub(crate) const SLACK: Duration = Duration::from_millis(400);
+
+pub(crate) fn server() -> RedisServer {
+    RedisServer::start().expect("redis-server starts")
+}
+
+pub(crate) fn options(server: &RedisServer) -> RedisOptions {
+    RedisOptions::new("127.0.0.1", server.port())
+}
+
+pub(crate) fn storage(server: &RedisServer) -> RedisCacheStorage {
+    RedisCacheStorage::new(options(server)).expect("the options are sound")
+}
+
+/// For tests of what happens, not of how fast, on a machine that may be busy.
+pub(crate) fn patient_storage(server: &RedisServer) -> RedisCacheStorage {
+    let options = options(server)
+        .with_connect_timeout(secs(2))
+        .with_attempt_timeout(secs(2))
+        .with_timeout(secs(5))
+        .with_bulk_timeout(secs(10));
+    RedisCacheStorage::new(options).expect("the options are sound")
+}
+
+pub(crate) fn minute() -> Ttl {
+    Ttl::new(mins(1)).expect("a minute is a time to live")
+}
+
+pub(crate) async fn put(
+    storage: &dyn CacheStorage,
+    key: &str,
+    value: &str,
+) -> Result<bool, CacheError> {
+    let entry = NewEntry::new(value.as_bytes().to_vec(), minute());
+    storage
+        .set(&CacheKey::from(key), entry, Condition::Always)
+        .await
+}
+
+pub(crate) async fn fetch(
+    storage: &dyn CacheStorage,
+    key: &str,
+) -> Result<Option<String>, CacheError> {
+    let entry = storage.get(&CacheKey::from(key)).await?;
+    Ok(entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
+}
+
+/// How long `future` took, with its output.
+pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    let started = Instant::now();
+    (future.await, started.elapsed())
+}
+
+/// A number from `INFO`.
+pub(crate) fn info(server: &RedisServer, name: &str) -> u64 {
+    let info = server.command(&["INFO"]).expect("the server answers");
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .expect("INFO has the field");
+    line.trim().parse().expect("the field is a number")
+}
