@@ -1,0 +1,191 @@
+//! The demo: 95,607 recorded requests of a shop through sessions, rate limits and a response cache.
+//!
+//! What is recorded and what is made up is in `docs/demo.md`.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a command line program talks to its user"
+)]
+
+mod backend;
+mod origin;
+mod report;
+mod shop;
+mod tally;
+
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cache_core::millis;
+use cache_factory::CacheStorageFactory;
+use cache_tests::{Request, Trace};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use lexopt::prelude::*;
+
+use crate::backend::Backend;
+use crate::shop::Shop;
+use crate::tally::Tally;
+
+/// How many requests are served at a time.
+const WORKERS: usize = 64;
+
+/// How many threads serve them, so that results of different machines can be compared.
+const THREADS: usize = 2;
+
+/// How long closing may take.
+const SHUTDOWN: Duration = millis(300);
+
+type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    match Flags::parse(lexopt::Parser::from_env()).and_then(|flags| run(&flags)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Flags {
+    storage: String,
+    requests: usize,
+}
+
+impl Flags {
+    fn parse(mut parser: lexopt::Parser) -> Result<Self> {
+        let mut flags = Self {
+            storage: "memory".to_owned(),
+            requests: usize::MAX,
+        };
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("storage") => flags.storage = parser.value()?.string()?,
+                Long("requests") => flags.requests = parser.value()?.parse()?,
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        Ok(flags)
+    }
+}
+
+fn run(flags: &Flags) -> Result {
+    let requests: Vec<_> = Trace::web12().requests().take(flags.requests).collect();
+    let backend = Backend::start(&flags.storage)?;
+    println!(
+        "Replaying {} requests of the trace web12, {WORKERS} at a time, cached in {}.",
+        report::thousands(requests.len()),
+        backend.description()
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()?;
+    let (tally, took) = runtime.block_on(replay(&backend, requests))?;
+    print!("{}", report::Report::new(tally, took));
+    Ok(())
+}
+
+/// Serves the requests in order, as many at a time as there are workers.
+async fn replay(backend: &Backend, requests: Vec<Request>) -> Result<(Tally, Duration)> {
+    let settings = backend.settings();
+    let common = CacheStorageFactory::from_settings(settings.clone())?;
+    let bounded = CacheStorageFactory::from_settings(settings.named("response")?)?;
+    common.warm_up().await?;
+    bounded.warm_up().await?;
+
+    let progress = progress_bar(requests.len());
+    let shop = Arc::new(Shop::new(&common, &bounded)?);
+    let queue = Arc::new(Queue::new(requests));
+    let start = Instant::now();
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| {
+            let worker = work(Arc::clone(&queue), Arc::clone(&shop), progress.clone());
+            tokio::spawn(worker)
+        })
+        .collect();
+    let mut tally = Tally::default();
+    for worker in workers {
+        tally.add(worker.await??);
+    }
+    let took = start.elapsed();
+    progress.finish_and_clear();
+
+    common.shutdown(SHUTDOWN).await?;
+    bounded.shutdown(SHUTDOWN).await?;
+    Ok((tally, took))
+}
+
+async fn work(queue: Arc<Queue>, shop: Arc<Shop>, progress: ProgressBar) -> Result<Tally> {
+    let mut tally = Tally::default();
+    while let Some(request) = queue.next() {
+        shop.serve(request, &mut tally).await?;
+        progress.inc(1);
+    }
+    Ok(tally)
+}
+
+/// Requests in order, each for one worker.
+struct Queue {
+    requests: Vec<Request>,
+    position: AtomicUsize,
+}
+
+impl Queue {
+    fn new(requests: Vec<Request>) -> Self {
+        Self {
+            requests,
+            position: AtomicUsize::new(0),
+        }
+    }
+
+    fn next(&self) -> Option<Request> {
+        let position = self.position.fetch_add(1, Ordering::Relaxed);
+        self.requests.get(position).copied()
+    }
+}
+
+/// A bar on the terminal; nothing where the output is not one.
+fn progress_bar(requests: usize) -> ProgressBar {
+    let template = "{wide_bar} {human_pos} of {human_len} requests, {rate}/s, {eta} left";
+    let bar = ProgressBar::new(u64::try_from(requests).unwrap_or(u64::MAX));
+    let Ok(style) = ProgressStyle::with_template(template) else {
+        return bar;
+    };
+    let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        // What cannot be written is not shown.
+        _ = write!(text, "{:.0}", state.per_sec());
+    };
+    bar.with_style(style.with_key("rate", rate))
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_is_served_once() {
+        let requests: Vec<_> = Trace::web12().requests().take(3_000).collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .enable_all()
+            .build()
+            .unwrap();
+        let backend = Backend::start("memory").unwrap();
+        let (tally, took) = runtime.block_on(replay(&backend, requests)).unwrap();
+        assert_eq!(tally.sessions.reads, 3_000);
+        assert_eq!(tally.responses.reads, 3_000);
+        assert_eq!(tally.limits.calls.len(), 3_000);
+        assert!(tally.sessions.hits > 0);
+        assert_eq!(
+            tally.responses.calls.len(),
+            6_000 - tally.responses.hits,
+            "every miss is followed by a write"
+        );
+        let report = report::Report::new(tally, took).to_string();
+        assert!(report.contains("responses"), "{report}");
+    }
+}

@@ -1,0 +1,210 @@
+//! What may be typed after `cargo xtask`.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use lexopt::prelude::*;
+
+use crate::Result;
+
+const HELP: &str = "\
+Every command of this workspace.
+
+Usage: cargo xtask COMMAND
+
+To see it work
+  demo [--storage memory|redis] [--requests N]
+                       replays recorded traffic of a shop through sessions, rate limits and a
+                       response cache, and prints what the cache did; memory unless told otherwise
+
+To check it
+  test                 everything that has to pass: unit, documentation, contract and integration
+                       tests, with a real Redis
+  integration redis    the contract and integration tests of one backend only
+  drills               what takes too long for `test`
+  lint                 formatting, clippy, each feature alone, and which crate may use which
+  docs                 builds the documentation; a warning is an error
+  slim                 size and crates of the smallest programs, and the limits they keep
+  ci                   lint, docs, test, demo and slim, in this order
+
+To measure and to try
+  bench [ARGUMENTS]    measures against the bare client and against other caches
+  servers              starts a Redis, prints the variables that name it, and stops it at the end
+                       of its input (Ctrl-D) or on Ctrl-C
+
+Commands that need redis-server install it with the package manager of the system if it is missing,
+after saying so.
+";
+
+/// A command with its arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    Demo {
+        storage: Storage,
+        arguments: Vec<OsString>,
+    },
+    Test,
+    Integration(Storage),
+    Drills,
+    Lint,
+    Bench {
+        arguments: Vec<OsString>,
+    },
+    Slim,
+    Servers,
+    Docs,
+    Ci,
+}
+
+/// A storage to run on; also the Cargo feature of that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    Memory,
+    Redis,
+}
+
+impl Storage {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+impl fmt::Display for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Prints the manual.
+pub(crate) fn help() -> Result {
+    print!("{HELP}");
+    Ok(())
+}
+
+/// Reads the command line.
+pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command> {
+    command(&mut parser).map_err(|error| format!("{error}; see cargo xtask --help"))
+}
+
+fn command(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let name = match parser.next()? {
+        None | Some(Short('h') | Long("help")) => return Ok(Command::Help),
+        Some(Value(name)) => name.string()?,
+        Some(other) => return Err(other.unexpected()),
+    };
+    let command = match name.as_str() {
+        "help" => Command::Help,
+        "demo" => demo(parser)?,
+        "test" => Command::Test,
+        "integration" => Command::Integration(backend(parser)?),
+        "drills" => Command::Drills,
+        "lint" => Command::Lint,
+        "bench" => Command::Bench {
+            arguments: parser.raw_args()?.collect(),
+        },
+        "slim" => Command::Slim,
+        "servers" => Command::Servers,
+        "docs" => Command::Docs,
+        "ci" => Command::Ci,
+        _ => return Err(format!("there is no command {name:?}").into()),
+    };
+    match parser.next()? {
+        None => Ok(command),
+        Some(Short('h') | Long("help")) => Ok(Command::Help),
+        Some(other) => Err(other.unexpected()),
+    }
+}
+
+fn demo(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let mut storage = Storage::Memory;
+    let mut arguments = Vec::new();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("storage") => storage = parser.value()?.parse_with(one_storage)?,
+            Long("requests") => {
+                let requests: u32 = parser.value()?.parse()?;
+                arguments = vec!["--requests".into(), requests.to_string().into()];
+            }
+            Short('h') | Long("help") => return Ok(Command::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Command::Demo { storage, arguments })
+}
+
+fn backend(parser: &mut lexopt::Parser) -> Result<Storage, lexopt::Error> {
+    match parser.next()? {
+        Some(Value(name)) if name == "redis" => Ok(Storage::Redis),
+        Some(other) => Err(other.unexpected()),
+        None => Err("which backend? there is: redis".into()),
+    }
+}
+
+fn one_storage(name: &str) -> Result<Storage> {
+    match name {
+        "memory" => Ok(Storage::Memory),
+        "redis" => Ok(Storage::Redis),
+        _ => Err("expected memory or redis".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command> {
+        parse(lexopt::Parser::from_args(line.split_whitespace()))
+    }
+
+    #[test]
+    fn every_command_of_the_manual_is_one() {
+        let is_entry = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+        for line in HELP.lines().filter(is_entry) {
+            let name = line.split_whitespace().next().unwrap();
+            let line = name.replace("integration", "integration redis");
+            assert!(parsed(&line).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_and_help_print_the_manual() {
+        for line in ["", "--help", "-h", "help", "test --help", "demo --help"] {
+            assert_eq!(parsed(line), Ok(Command::Help), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_demo_takes_a_storage_and_a_number() {
+        let demo = |storage, arguments: &[&str]| {
+            Ok(Command::Demo {
+                storage,
+                arguments: arguments.iter().map(OsString::from).collect(),
+            })
+        };
+        assert_eq!(parsed("demo"), demo(Storage::Memory, &[]));
+        assert_eq!(
+            parsed("demo --requests 10 --storage=redis"),
+            demo(Storage::Redis, &["--requests", "10"])
+        );
+    }
+
+    #[test]
+    fn slips_are_refused() {
+        for line in [
+            "tset",
+            "test now",
+            "--verbose",
+            "integration",
+            "integration mysql",
+            "demo --storage mysql",
+            "demo --requests many",
+        ] {
+            let error = parsed(line).unwrap_err();
+            assert!(error.ends_with("; see cargo xtask --help"), "{error}");
+        }
+    }
+}
