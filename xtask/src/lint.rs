@@ -1,6 +1,7 @@
 //! `lint`: formatting, clippy, each feature alone, and the direction of dependencies.
 
 use crate::Result;
+use crate::bench::MANIFEST;
 use crate::cargo::{cargo, output, run as run_command};
 use crate::workspace::Package;
 
@@ -41,6 +42,8 @@ pub(crate) fn run() -> Result {
         "-D",
         "warnings",
     ]))?;
+    let mut bench = cargo(["clippy", "--all-targets"]);
+    run_command(bench.args(MANIFEST).args(["--", "-D", "warnings"]))?;
     each_feature_alone()?;
     layers()
 }

@@ -12,18 +12,50 @@ use cache_core::{CodecId, Entry, Expiry, Moment, NewEntry, TimeLeft, Timestamp, 
 /// longer of what both clocks say, so that neither a wall clock set back nor a monotonic clock
 /// frozen with its machine makes it live longer. Age and spans are whole milliseconds, which keeps
 /// the deadlines told to readers the same from read to read.
+///
+/// Small, since a read of a large map is mostly the wait for its memory: what few entries have is
+/// kept apart.
 #[derive(Clone)]
 pub(crate) struct Stored {
     value: Bytes,
-    created_at: Option<Timestamp>,
-    codec: Option<CodecId>,
-    written: Moment,
+    written: Written,
     /// Milliseconds from the write; `FOREVER`, which no age reaches, for one that never expires.
     fresh: u64,
-    /// Milliseconds after that.
+    /// None for an entry as plain as a counter is.
+    metadata: Option<Box<Metadata>>,
+}
+
+#[derive(Clone)]
+struct Metadata {
+    created_at: Option<Timestamp>,
+    codec: Option<CodecId>,
+    /// Milliseconds after the time to live; zero once the budget was dropped.
     stale: u64,
-    /// Whether it was written without metadata, as a counter is.
-    is_plain: bool,
+}
+
+/// The moment of a write, in whole milliseconds and microseconds.
+#[derive(Clone, Copy)]
+struct Written {
+    wall: Timestamp,
+    monotonic: u64,
+}
+
+impl Written {
+    fn at(now: Moment) -> Self {
+        let monotonic = now.monotonic;
+        Self {
+            wall: now.wall,
+            monotonic: monotonic.as_secs().saturating_mul(1_000_000)
+                + u64::from(monotonic.subsec_micros()),
+        }
+    }
+
+    fn moment(self) -> Moment {
+        Moment {
+            wall: self.wall,
+            monotonic: Duration::from_micros(self.monotonic),
+        }
+    }
 }
 
 const FOREVER: u64 = u64::MAX;
@@ -34,27 +66,27 @@ impl Stored {
     pub(crate) fn new(entry: &NewEntry, now: Moment) -> Self {
         let stale = whole_millis(entry.stale_for.unwrap_or_default());
         let (fresh, stale) = spans(entry.ttl, stale);
+        let (created_at, codec) = (entry.created_at, entry.codec);
+        let is_plain = stale == 0 && codec.is_none() && created_at.is_none();
+        let metadata = Metadata {
+            created_at,
+            codec,
+            stale,
+        };
         Self {
             value: Bytes::copy_from_slice(&entry.value),
-            created_at: entry.created_at,
-            codec: entry.codec,
-            written: now,
+            written: Written::at(now),
             fresh,
-            stale,
-            is_plain: stale == 0 && entry.codec.is_none() && entry.created_at.is_none(),
+            metadata: (!is_plain).then(|| Box::new(metadata)),
         }
     }
 
     pub(crate) fn counter(value: i64, ttl: Ttl, now: Moment) -> Self {
-        let (fresh, stale) = spans(ttl, 0);
         Self {
             value: value.to_string().into(),
-            created_at: None,
-            codec: None,
-            written: now,
-            fresh,
-            stale,
-            is_plain: true,
+            written: Written::at(now),
+            fresh: spans(ttl, 0).0,
+            metadata: None,
         }
     }
 
@@ -96,16 +128,19 @@ impl Stored {
             let wall = now.wall.as_millis().saturating_add(span);
             Expiry::At(Timestamp::from_millis(wall.saturating_sub(age)))
         };
-        let entry = Entry::new(self.value.clone(), end(self.fresh))
-            .with_stale_until(end(self.kept()))
-            .with_created_at(self.created_at)
-            .with_codec(self.codec);
-        Some(entry)
+        let entry = Entry::new(self.value.clone(), end(self.fresh));
+        Some(match &self.metadata {
+            None => entry,
+            Some(metadata) => entry
+                .with_stale_until(end(self.kept()))
+                .with_created_at(metadata.created_at)
+                .with_codec(metadata.codec),
+        })
     }
 
     /// This counter, `delta` further: the sum and the entry that holds it.
     pub(crate) fn incremented(&self, delta: i64) -> Result<(i64, Self)> {
-        let Some(before) = counter::parse(&self.value).filter(|_| self.is_plain) else {
+        let Some(before) = counter::parse(&self.value).filter(|_| self.metadata.is_none()) else {
             let message = "the entry is not the decimal text of a 64-bit integer without metadata";
             return Err(CacheError::new(ErrorKind::NotACounter, message));
         };
@@ -125,30 +160,35 @@ impl Stored {
 
     /// This entry with `ttl` from now.
     pub(crate) fn renewed(&self, ttl: Ttl, now: Moment) -> Self {
-        let (fresh, stale) = spans(ttl, self.stale);
-        Self {
-            written: now,
-            fresh,
-            stale,
-            ..self.clone()
+        let (fresh, stale) = spans(ttl, self.stale());
+        let mut renewed = self.clone();
+        renewed.written = Written::at(now);
+        renewed.fresh = fresh;
+        if let Some(metadata) = &mut renewed.metadata {
+            metadata.stale = stale;
         }
+        renewed
     }
 
     /// This entry at the beginning of its stale budget; none without one.
     pub(crate) fn ended(&self, now: Moment) -> Option<Self> {
-        (self.stale > 0).then(|| Self {
-            written: now,
+        (self.stale() > 0).then(|| Self {
+            written: Written::at(now),
             fresh: 0,
             ..self.clone()
         })
     }
 
+    fn stale(&self) -> u64 {
+        self.metadata.as_ref().map_or(0, |metadata| metadata.stale)
+    }
+
     fn kept(&self) -> u64 {
-        self.fresh.saturating_add(self.stale)
+        self.fresh.saturating_add(self.stale())
     }
 
     fn age(&self, now: Moment) -> u64 {
-        now.millis_since(self.written).min(FOREVER - 1)
+        now.millis_since(self.written.moment()).min(FOREVER - 1)
     }
 }
 
