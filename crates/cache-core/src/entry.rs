@@ -84,7 +84,7 @@ impl NewEntry {
         Ok(self)
     }
 
-    /// Keeps when the value was made.
+    /// Keeps when the value was made. The Unix epoch itself counts as not known.
     #[must_use]
     pub fn with_created_at(mut self, created_at: Timestamp) -> Self {
         self.created_at = Some(created_at);

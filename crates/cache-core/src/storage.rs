@@ -37,7 +37,8 @@ use crate::ttl::{TimeLeft, Ttl};
 /// A storage refuses a key that breaks a rule of [`CacheKey`] (kind `Key`), and a value longer than
 /// [`StorageInfo::max_value_bytes`] (kind `TooLarge`), before any I/O and without changing
 /// anything. In a batch only the entries concerned are refused. After
-/// [`shutdown`](Self::shutdown) every call is refused (kind `Closed`).
+/// [`shutdown`](Self::shutdown) every call is refused (kind `Closed`), whatever else is wrong with
+/// it; [`info`](Self::info) and [`get_stats`](Self::get_stats) still answer.
 ///
 /// # Cancellation
 ///
