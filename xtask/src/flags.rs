@@ -126,7 +126,10 @@ fn demo(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
         match argument {
             Long("storage") => storage = parser.value()?.parse_with(one_storage)?,
             Long("requests") => {
-                let requests: u32 = parser.value()?.parse()?;
+                let requests: u32 = parser
+                    .value()?
+                    .parse()
+                    .map_err(|_| "--requests is a whole number".to_owned())?;
                 arguments = vec!["--requests".into(), requests.to_string().into()];
             }
             Short('h') | Long("help") => return Ok(Command::Help),

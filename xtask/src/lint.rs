@@ -33,6 +33,12 @@ const ABSENT: &[(&str, &[&str])] = &[
 /// Runs every check and stops at the first that fails.
 pub(crate) fn run() -> Result {
     run_command(&mut cargo(["fmt", "--all", "--check"]))?;
+    output(&mut cargo([
+        "metadata",
+        "--locked",
+        "--format-version",
+        "1",
+    ]))?;
     run_command(&mut cargo([
         "clippy",
         "--workspace",

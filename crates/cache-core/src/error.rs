@@ -590,7 +590,8 @@ impl From<ConfigurationError> for CacheError {
     }
 }
 
-/// Everything that is wrong with a configuration, found in one go.
+/// Everything that is wrong with a configuration, found in one go; shown in one line, with ` | `
+/// between the problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigurationErrors(pub Vec<ConfigurationError>);
 
@@ -598,7 +599,7 @@ impl fmt::Display for ConfigurationErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, error) in self.0.iter().enumerate() {
             if position > 0 {
-                f.write_str("; ")?;
+                f.write_str(" | ")?;
             }
             write!(f, "{error}")?;
         }
@@ -670,6 +671,6 @@ mod tests {
         ]);
         let error = CacheError::from(errors);
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert_eq!(error.to_string(), "A is not set; B is not a number");
+        assert_eq!(error.to_string(), "A is not set | B is not a number");
     }
 }

@@ -660,8 +660,8 @@ fn decode_unlabelled<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<
 }
 
 fn no_ttl(key: &CacheKey) -> CacheError {
-    let message = "neither the service nor the call has a time to live; \
-                   Ttl::FOREVER is one that never ends";
+    let message = "neither the service nor the call has a time to live; give the builder \
+                   one, such as .ttl(mins(15)), or Ttl::FOREVER";
     CacheError::new(ErrorKind::Configuration, message)
         .with_operation(Operation::Set)
         .with_key(key)

@@ -53,8 +53,29 @@ use crate::ttl::{TimeLeft, Ttl};
 /// # Decorators
 ///
 /// A decorator is a storage around a storage: it takes `impl CacheStorage`, forwards **every**
-/// method, provided ones too (`#[deny(clippy::missing_trait_methods)]` on the impl keeps it so),
-/// passes on `info`, and its `Debug` shows the inner storage: `Prefix("app", Memory)`.
+/// method, provided ones too, passes on `info`, and its `Debug` shows the inner storage:
+/// `Prefix("app", Memory)`. `#[deny(clippy::missing_trait_methods)]` on the impl lets clippy find a
+/// method that was forgotten. It calls the storage inside through `&dyn CacheStorage`: an `Arc` is
+/// a storage too, and calling its methods boxes each future twice.
+///
+/// Implementations are written with [`async_trait`](macro@async_trait::async_trait) of the crate of
+/// that name:
+///
+/// ```text
+/// #[async_trait::async_trait]
+/// #[deny(clippy::missing_trait_methods)]
+/// impl CacheStorage for Counted {
+///     fn info(&self) -> &StorageInfo {
+///         self.inner.info()
+///     }
+///
+///     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
+///         self.gets.fetch_add(1, Ordering::Relaxed);
+///         self.inner.get(key).await
+///     }
+///     // and so on
+/// }
+/// ```
 #[async_trait]
 pub trait CacheStorage: Debug + Send + Sync + 'static {
     /// Backend, address, limits and clock of this storage. Costs nothing.

@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Configuration);
         assert_eq!(
             error.to_string(),
-            "CACHE_STORAGE_TYPE=\"redsi\" is not a storage; did you mean redis?; \
+            "CACHE_STORAGE_TYPE=\"redsi\" is not a storage; did you mean redis? | \
              CACHE_ON_TROUBLE=\"mis\" is not a policy; did you mean miss?"
         );
         let source = error.source().unwrap();

@@ -24,6 +24,13 @@ impl Caches {
         }
     }
 
+    /// Services over a storage made by hand, whose reads return errors in trouble: for tests, which
+    /// bring a storage with a clock of their own.
+    #[must_use]
+    pub fn over(storage: impl CacheStorage) -> Self {
+        Self::new(Arc::new(storage), OnTrouble::Error)
+    }
+
     /// Starts a service whose keys lie below `prefix:`.
     ///
     /// What its reads do in trouble is what `CACHE_ON_TROUBLE` says, unless the builder is told

@@ -170,7 +170,13 @@ fn no_such_word(
     words: &[&str],
     offered: &[&str],
 ) -> ConfigurationError {
-    let advice = match did_you_mean(value, words) {
+    let meant = match value.to_ascii_lowercase().as_str() {
+        "valkey" | "elasticache" => Some("redis"),
+        "off" | "disabled" => Some("none"),
+        _ => None,
+    };
+    let meant = meant.filter(|word| words.contains(word));
+    let advice = match meant.or_else(|| did_you_mean(value, words)) {
         Some(word) => format!("did you mean {word}?"),
         None => format!("expected {}", any_of(offered)),
     };
@@ -217,7 +223,13 @@ mod tests {
 
     #[test]
     fn a_misspelt_storage_is_corrected() {
-        for (text, meant) in [("redsi", "redis"), ("Memory", "memory"), ("noen", "none")] {
+        for (text, meant) in [
+            ("redsi", "redis"),
+            ("Memory", "memory"),
+            ("noen", "none"),
+            ("valkey", "redis"),
+            ("off", "none"),
+        ] {
             assert_eq!(
                 problems(&[("CACHE_STORAGE_TYPE", text)]),
                 [format!(

@@ -32,6 +32,7 @@
 //! |---|---|---|
 //! | `memory` | yes | `CACHE_STORAGE_TYPE=memory` |
 //! | `redis` | | `CACHE_STORAGE_TYPE=redis` |
+//! | `test-util` | | `cache_core::ManualClock`, for tests that move time by hand |
 //!
 //! `CACHE_STORAGE_TYPE=none` switches caching off in every build. Naming a backend that was not
 //! compiled in is an error that says which feature to enable.

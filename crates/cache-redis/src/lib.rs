@@ -20,6 +20,9 @@
 //! Values are stored as [`cache_core::wire`] describes: without metadata exactly as the codec wrote
 //! them, so `GET session:42` at a console shows `"alice"`.
 
+//! The `RedisCache...Error` names are those of [`cache_core`]'s concrete errors, which are found as
+//! the [`source`](std::error::Error::source) of a [`CacheError`](cache_core::CacheError).
+
 mod client;
 mod error;
 mod options;

@@ -257,6 +257,18 @@ impl RedisOptions {
         if let Some(bytes) = settings.bytes(&MAX_VALUE_BYTES, problems) {
             options.max_value_bytes = bytes;
         }
+        if options.attempt_timeout > options.timeout
+            && let Some(attempt) = settings.find(&ATTEMPT_TIMEOUT)
+        {
+            let whole = settings.variable(&TIMEOUT);
+            let complaint = format!("is longer than {whole}, which is {:?}", options.timeout);
+            problems.push(settings.refused(&ATTEMPT_TIMEOUT, attempt.value, &complaint));
+        }
+        if options.username.is_some() && options.password.is_none() {
+            let (user, password) = (settings.variable(&USERNAME), PASSWORD.name);
+            let problem = format!("{user} is set without {password}");
+            problems.push(ConfigurationError::new(user, problem));
+        }
         // What is wrong with single values has been said; contradictions between them are only
         // looked for where every value could be read.
         if problems.len() == known {
@@ -737,8 +749,9 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "the Redis user name is set without a password",
-                "the Redis attempt timeout of 2s is longer than the whole of 500ms",
+                "CACHE_REDIS_ATTEMPT_TIMEOUT=\"2s\" is longer than CACHE_REDIS_TIMEOUT, \
+                 which is 500ms",
+                "CACHE_REDIS_USERNAME is set without CACHE_REDIS_PASSWORD",
             ]
         );
     }
