@@ -79,6 +79,7 @@ impl fmt::Debug for DisabledStorage {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl CacheStorage for DisabledStorage {
     fn info(&self) -> &StorageInfo {
         &self.info

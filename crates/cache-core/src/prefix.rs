@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
-use crate::error::Result;
+use crate::error::{CacheError, ErrorKind, Result};
 use crate::key::{CacheKey, checked_prefix};
 use crate::storage::{CacheStorage, StorageInfo};
 use crate::ttl::{TimeLeft, Ttl};
@@ -42,10 +42,12 @@ impl PrefixStorage {
     /// `Key` where the prefix breaks a rule of keys or leaves no room for one.
     pub fn new(prefix: &str, inner: impl CacheStorage) -> Result<Self> {
         let prefix = checked_prefix(prefix)?;
-        // The shortest key that can follow.
-        CacheKey::from("k").below(&prefix).check()?;
         let mut info = inner.info().clone();
-        info.max_key_bytes -= prefix.len() + 1;
+        let left = info.max_key_bytes.checked_sub(prefix.len() + 1);
+        info.max_key_bytes = left.filter(|left| *left > 0).ok_or_else(|| {
+            let message = "the prefix leaves no room for a key";
+            CacheError::new(ErrorKind::Key, message)
+        })?;
         Ok(Self {
             prefix,
             inner: Arc::new(inner),
@@ -159,5 +161,25 @@ impl CacheStorage for PrefixStorage {
 
     async fn shutdown(&self, budget: Duration) -> Result<()> {
         self.inner().shutdown(budget).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disabled::DisabledStorage;
+
+    #[test]
+    fn prefixes_that_leave_no_room_are_refused_however_nested() {
+        let long = "p".repeat(1022);
+        let inner = PrefixStorage::new(&long, DisabledStorage::new()).unwrap();
+        assert_eq!(inner.info().max_key_bytes, 1);
+        for prefix in ["a", &long] {
+            let inner = PrefixStorage::new(&long, DisabledStorage::new()).unwrap();
+            let error = PrefixStorage::new(prefix, inner).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Key);
+        }
+        let error = PrefixStorage::new(&"p".repeat(1023), DisabledStorage::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Key);
     }
 }

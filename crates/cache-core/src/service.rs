@@ -17,7 +17,7 @@ use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, Sto
 use crate::error::{CacheError, ErrorKind, Operation, Result, SerializationError};
 use crate::key::CacheKey;
 use crate::lookup::Lookup;
-use crate::storage::CacheStorage;
+use crate::storage::{CacheStorage, check_length};
 use crate::ttl::{TimeLeft, Ttl};
 
 mod builder;
@@ -494,16 +494,8 @@ impl CacheService {
             let error = SerializationError::new::<T>(reason, key, codec.id().as_str(), None);
             CacheError::from(error).with_operation(Operation::Set)
         })?;
-        if bytes.len() > self.shared.max_value_bytes {
-            let message = format!(
-                "the value has {} bytes, at most {} are taken",
-                bytes.len(),
-                self.shared.max_value_bytes
-            );
-            return Err(CacheError::new(ErrorKind::TooLarge, message)
-                .with_operation(Operation::Set)
-                .with_key(key));
-        }
+        check_length(&bytes, self.shared.max_value_bytes)
+            .map_err(|error| error.with_operation(Operation::Set).with_key(key))?;
         Ok(bytes)
     }
 

@@ -1,6 +1,6 @@
 //! Settings from the environment: one description a setting, read purely, all problems at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ const NEAR: usize = 2;
 #[derive(Clone, Default)]
 pub struct Settings {
     pairs: BTreeMap<String, String>,
+    /// Names of variables whose values are no text.
+    unreadable: BTreeSet<String>,
     scope: Option<String>,
 }
 
@@ -69,13 +71,17 @@ impl Settings {
     /// The variables of this process.
     #[must_use]
     pub fn from_env() -> Self {
-        let pairs = std::env::vars_os().filter_map(|(name, value)| {
-            // A variable that is no text cannot be one of ours, unless its name is: then its value
-            // is kept as it can be shown and refused by whoever parses it.
-            let name = name.into_string().ok()?;
-            Some((name, value.to_string_lossy().into_owned()))
-        });
-        Self::from_pairs(pairs)
+        // A name that is no text cannot be one of ours.
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let mut settings = Self::default();
+        for (name, value) in variables {
+            match value.into_string() {
+                Ok(value) => drop(settings.pairs.insert(name, value)),
+                Err(_) => drop(settings.unreadable.insert(name)),
+            }
+        }
+        settings
     }
 
     /// The given variables and no others.
@@ -88,7 +94,10 @@ impl Settings {
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
-        Self { pairs, scope: None }
+        Self {
+            pairs,
+            ..Self::default()
+        }
     }
 
     /// The same variables, read for the cache called `name`: letters, digits, `-` and `_`, in any
@@ -214,7 +223,8 @@ impl Settings {
     }
 
     /// Refuses variables that look like ours and are not among `known`: unknown names under our
-    /// families or under the named cache, and near-misses of any known name.
+    /// families or under the named cache, and near-misses of any known name. So are known ones
+    /// whose values are no text.
     #[must_use]
     pub fn unknown(&self, known: &[&Setting]) -> Vec<ConfigurationError> {
         let own_family = self.scope.as_ref().map(|scope| format!("{FAMILY}{scope}_"));
@@ -222,7 +232,12 @@ impl Settings {
         if let Some(scope) = &self.scope {
             names.extend(known.iter().map(|known| known.scoped(scope)));
         }
-        let mut problems = Vec::new();
+        let mut problems: Vec<_> = self
+            .unreadable
+            .iter()
+            .filter(|name| names.contains(name))
+            .map(|name| ConfigurationError::new(name, format!("{name} is not UTF-8 text")))
+            .collect();
         for name in self.pairs.keys() {
             if names.contains(name) || is_scoped_form(name, known) {
                 continue;
@@ -322,7 +337,9 @@ fn is_scoped_form(name: &str, known: &[&Setting]) -> bool {
             .name
             .strip_prefix(FAMILY)
             .and_then(|tail| rest.strip_suffix(tail))
-            .is_some_and(|scope| scope.len() > 1 && scope.ends_with('_'))
+            .is_some_and(|scope| {
+                scope.len() > 1 && scope.ends_with('_') && !is_ours(&format!("{FAMILY}{scope}"))
+            })
     })
 }
 
@@ -417,12 +434,13 @@ mod tests {
             ("CACHE_REDIS_TIMEUOT", ""),
             ("CACHE_REDIS_FLUX", ""),
             ("CACHE_FALLBACK", ""),
+            ("CACHE_REDIS_STORAGE_TYPE", ""),
             ("CACHE_STORGE_TYPE", ""),
             ("CAHCE_STORAGE_TYPE", ""),
             ("cache_storage_type", ""),
         ]);
         let problems = settings.unknown(KNOWN);
-        assert_eq!(problems.len(), 6, "{problems:?}");
+        assert_eq!(problems.len(), 7, "{problems:?}");
         let texts = texts(&problems);
         assert!(texts.contains(
             &"CACHE_REDIS_TIMEUOT is not a setting; did you mean CACHE_REDIS_TIMEOUT?".to_owned()

@@ -300,16 +300,19 @@ impl StorageInfo {
     ///
     /// Kind `TooLarge`, naming this backend and both sizes.
     pub fn check_value(&self, value: &[u8]) -> Result<()> {
-        if value.len() <= self.max_value_bytes {
-            return Ok(());
-        }
-        let message = format!(
-            "the value has {} bytes, at most {} are taken",
-            value.len(),
-            self.max_value_bytes
-        );
-        Err(crate::CacheError::new(crate::ErrorKind::TooLarge, message).with_backend(self.backend))
+        check_length(value, self.max_value_bytes).map_err(|error| error.with_backend(self.backend))
     }
+}
+
+pub(crate) fn check_length(value: &[u8], most: usize) -> Result<()> {
+    if value.len() <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "the value has {} bytes, at most {most} are taken",
+        value.len()
+    );
+    Err(crate::CacheError::new(crate::ErrorKind::TooLarge, message))
 }
 
 #[async_trait]

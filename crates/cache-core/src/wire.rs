@@ -169,7 +169,8 @@ fn deadline(number: u64) -> Expiry {
 
 fn deadline_number(expiry: Expiry) -> u64 {
     match expiry {
-        Expiry::At(end) => end.as_millis(),
+        // The epoch itself would read as never.
+        Expiry::At(end) => end.as_millis().max(1),
         Expiry::Never | Expiry::AtServer => NEVER,
     }
 }

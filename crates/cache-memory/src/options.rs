@@ -247,7 +247,7 @@ mod tests {
             "CACHE_MEMORY_MAX_KEYS is not a setting; did you mean CACHE_MEMORY_MAX_BYTES?",
             "CACHE_MEMROY_MAX_BYTES is not a setting; did you mean CACHE_MEMORY_MAX_BYTES?",
         ];
-        assert_eq!(error.message(), expected.join("; "));
+        assert_eq!(error.message(), expected.join(" | "));
     }
 
     #[test]

@@ -204,6 +204,7 @@ impl fmt::Debug for MemoryCacheStorage {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl CacheStorage for MemoryCacheStorage {
     fn info(&self) -> &StorageInfo {
         &self.info

@@ -68,7 +68,7 @@ fn impossible_options_are_refused_together() {
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert_eq!(
         error.message(),
-        "max_entries is 0, at least 1 is needed; \
+        "max_entries is 0, at least 1 is needed | \
          max_value_bytes is 1001, which does not fit in max_bytes, which is 1000"
     );
 }
