@@ -62,10 +62,10 @@ struct Call<'a> {
     budget: Budget,
 }
 
-/// The time limits of an operation.
+/// The time limits of an operation, for one of its exchanges.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
-    /// When the exchange began.
+    /// When this exchange began.
     started: Instant,
     /// How long one attempt may take.
     patience: Duration,
@@ -189,7 +189,10 @@ impl Client {
             for key in batch {
                 command.arg(*key);
             }
-            let reply = self.read(&command.into(), budget).await.and_then(all);
+            let reply = self
+                .read(&command.into(), budget.anew())
+                .await
+                .and_then(all);
             each(&mut entries, batch.len(), reply, bytes);
         }
         entries
@@ -207,7 +210,7 @@ impl Client {
             for key in batch {
                 pipeline.cmd("GET").arg(*key).cmd("PTTL").arg(*key);
             }
-            let reply = self.read(&Payload::Pipeline(pipeline), budget).await;
+            let reply = self.read(&Payload::Pipeline(pipeline), budget.anew()).await;
             let pairs = reply.and_then(all).map(|replies| {
                 let mut replies = replies.into_iter();
                 std::iter::from_fn(move || Some((replies.next()?, replies.next()?))).collect()
@@ -243,7 +246,7 @@ impl Client {
             }
             let payload = Payload::Pipeline(pipeline);
             let reply = self
-                .write(&payload, budget, Repeat::Same)
+                .write(&payload, budget.anew(), Repeat::Same)
                 .await
                 .and_then(all);
             each(&mut outcomes, batch.len(), reply, done);
@@ -276,7 +279,9 @@ impl Client {
         let script = &Scripts::get().set_if;
         let again = Payload::Command(script.by_text(write.key, &args("1")));
         let repeat = Repeat::With(&again);
-        let reply = self.script(script, write.key, &args("0"), repeat).await?;
+        let reply = self
+            .script(script, write.key, &args("0"), repeat, self.single())
+            .await?;
         Ok(integer(reply)? == 1)
     }
 
@@ -292,8 +297,9 @@ impl Client {
         let reply = self.write(&payload, self.single(), Repeat::Same).await?;
         let [head, deleted] = array(reply)?;
         Ok(Head {
-            bytes: head_bytes(head)?,
             exists: integer(deleted)? > 0,
+            // What was deleted was deleted, even if this user may not read it.
+            bytes: head_bytes(head).unwrap_or_default(),
         })
     }
 
@@ -311,7 +317,9 @@ impl Client {
         let args = [self.now_text().into_bytes()];
         let args = [&args[0][..], expected];
         let script = &Scripts::get().delete_if;
-        let reply = self.script(script, key, &args, Repeat::Never).await?;
+        let reply = self
+            .script(script, key, &args, Repeat::Never, self.single())
+            .await?;
         Ok(integer(reply)? == 1)
     }
 
@@ -348,7 +356,10 @@ impl Client {
         let ttl = ttl.map(millis_text).unwrap_or_default();
         let args = [now.as_bytes(), ttl.as_bytes()];
         let script = &Scripts::get().expire;
-        moved(self.script(script, key, &args, Repeat::Same).await?)
+        moved(
+            self.script(script, key, &args, Repeat::Same, self.single())
+                .await?,
+        )
     }
 
     /// Ends a fresh entry but for its stale budget; none where its format is unknown.
@@ -356,7 +367,10 @@ impl Client {
         let now = self.now_text();
         let script = &Scripts::get().expire_now;
         let args = [now.as_bytes()];
-        moved(self.script(script, key, &args, Repeat::Same).await?)
+        moved(
+            self.script(script, key, &args, Repeat::Same, self.single())
+                .await?,
+        )
     }
 
     /// Adds to a counter in one transaction; the time left is as PTTL gives it.
@@ -382,10 +396,10 @@ impl Client {
         let now = self.now_text();
         let args = [now.as_bytes()];
         let script = &Scripts::get().drop_expired;
-        let dropped = self.script(script, key, &args, Repeat::Same).await?;
-        if integer(dropped)? == 0 {
-            return counted;
-        }
+        integer(
+            self.script(script, key, &args, Repeat::Same, budget.anew())
+                .await?,
+        )?;
         self.increment_once(key, delta, ttl, budget).await
     }
 
@@ -434,14 +448,22 @@ impl Client {
                 command.arg("MATCH").arg(pattern);
             }
             command.arg("COUNT").arg(BATCH);
-            let [next, keys] = array(self.read(&command.into(), budget).await?)?;
+            let page = self.read(&command.into(), budget).await;
+            if page.is_err() && Instant::now() >= deadline {
+                return Ok((deleted, false));
+            }
+            let [next, keys] = array(page?)?;
             let keys = all(keys)?
                 .into_iter()
                 .filter_map(|key| bytes(key).ok().flatten())
                 .filter(|key| prefix.is_none_or(|prefix| key.starts_with(prefix.as_bytes())))
                 .collect::<Vec<_>>();
             for batch in keys.chunks(BATCH) {
-                deleted += self.unlink(batch, budget).await?;
+                let gone = self.unlink(batch, budget).await;
+                if gone.is_err() && Instant::now() >= deadline {
+                    return Ok((deleted, false));
+                }
+                deleted += gone?;
             }
             let next = bytes(next)?.unwrap_or_default();
             if next == "0" {
@@ -459,7 +481,10 @@ impl Client {
         for key in keys {
             command.arg(key.as_ref());
         }
-        let deleted = integer(self.write(&command.into(), budget, Repeat::Same).await?)?;
+        let deleted = integer(
+            self.write(&command.into(), budget.anew(), Repeat::Same)
+                .await?,
+        )?;
         Ok(u64::try_from(deleted).unwrap_or_default())
     }
 
@@ -510,10 +535,9 @@ impl Client {
         key: &str,
         args: &[&[u8]],
         repeat: Repeat<'_>,
+        budget: Budget,
     ) -> Result<Value> {
-        let budget = self.single();
         let known = Payload::Command(script.by_hash(key, args));
-        let may_repeat = !matches!(repeat, Repeat::Never);
         let reply = self.write(&known, budget, repeat).await?;
         let Value::ServerError(error) = &reply else {
             return Ok(reply);
@@ -521,19 +545,19 @@ impl Client {
         if error.code() != "NOSCRIPT" {
             return Err(from_server(error));
         }
-        let repeat = if may_repeat {
-            Repeat::Same
-        } else {
-            Repeat::Never
-        };
         let taught = Payload::Command(script.by_text(key, args));
-        self.write(&taught, budget, repeat).await
+        self.write(&taught, budget.anew(), repeat).await
     }
 
     /// Sends a call, on a connection that is fit for it, and once more where that is safe.
     ///
     /// Error replies are values here. What the caller drops half-way has happened or not.
     async fn call(&self, call: Call<'_>) -> Result<Value> {
+        if call.budget.started >= call.budget.deadline {
+            // Sent all the same, it would be one more timeout on a connection that may be fine.
+            let failure = Failure::new(ErrorKind::Timeout, "no time was left to begin");
+            return Err(failure.into_error(&self.address, 1, Duration::ZERO));
+        }
         let lane = self.lane();
         let first = match ready_at_hand(lane, &call) {
             Some(mut ready) => match ready.exchange(&call, 1).await {
@@ -555,9 +579,12 @@ impl Client {
     ) -> Result<Value> {
         let started = call.budget.started;
         let mut attempt = 1;
+        let mut was_sent = false;
         loop {
-            let failed =
-                |failure: Failure| failure.into_error(&self.address, attempt, started.elapsed());
+            let failed = |mut failure: Failure| {
+                failure.sent |= was_sent;
+                failure.into_error(&self.address, attempt, started.elapsed())
+            };
             let (ready, outcome) = match first.take() {
                 Some(first) => first,
                 None => {
@@ -568,15 +595,22 @@ impl Client {
                 }
             };
             let pulse = ready.link.pulse();
-            let mut failure = match outcome {
-                Exchange::Reply(reply) => {
-                    if is_demotion(&reply) {
-                        pulse.give_up();
-                    }
-                    return Ok(reply);
+            let answered = |reply: Value| {
+                if is_demotion(&reply) {
+                    pulse.give_up();
                 }
+                match reply {
+                    // Refused now, but an earlier attempt may have been executed.
+                    Value::ServerError(error) if was_sent => {
+                        Err(from_server(&error).with_may_have_happened(true))
+                    }
+                    reply => Ok(reply),
+                }
+            };
+            let mut failure = match outcome {
+                Exchange::Reply(reply) => return answered(reply),
                 Exchange::Failed(error) => match refusal(error) {
-                    Ok(reply) => return Ok(reply),
+                    Ok(reply) => return answered(reply),
                     Err(failure) => {
                         pulse.give_up();
                         failure
@@ -598,6 +632,7 @@ impl Client {
                 Repeat::Same => {}
                 Repeat::With(payload) => call.payload = payload,
             }
+            was_sent = call.is_write;
             attempt += 1;
         }
     }
@@ -618,6 +653,14 @@ impl Budget {
             started,
             patience,
             deadline: started + whole,
+        }
+    }
+
+    /// The same deadline for another exchange, which begins now.
+    fn anew(self) -> Self {
+        Self {
+            started: Instant::now(),
+            ..self
         }
     }
 }
@@ -665,7 +708,11 @@ impl Ready {
 
 /// Whether the server says that it takes no writes any more.
 fn is_demotion(reply: &Value) -> bool {
-    matches!(reply, Value::ServerError(error) if is_demoted(error))
+    match reply {
+        Value::ServerError(error) => is_demoted(error),
+        Value::Array(replies) => replies.iter().any(is_demotion),
+        _ => false,
+    }
 }
 
 /// A connection that was looked at as closely as `call` requires, dialed if need be.
@@ -802,10 +849,12 @@ fn integer(reply: Value) -> Result<i64> {
     }
 }
 
+/// The answer to a write. Anything but OK and an error says nothing about whether it took place.
 fn done(reply: Value) -> Result<()> {
     match reply {
         Value::Okay => Ok(()),
-        other => Err(unexpected(other)),
+        Value::ServerError(error) => Err(from_server(&error)),
+        other => Err(unexpected(other).with_may_have_happened(true)),
     }
 }
 

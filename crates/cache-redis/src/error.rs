@@ -177,6 +177,18 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "the counter would leave the range of 64 bits",
     ),
     (
+        "ERR The user executing the script",
+        ErrorKind::Configuration,
+        false,
+        "the user may not run this command on this key",
+    ),
+    (
+        "ERR Unknown Redis command called from script",
+        ErrorKind::Unsupported,
+        false,
+        "the server does not know the command",
+    ),
+    (
         "ERR unknown command",
         ErrorKind::Unsupported,
         false,
@@ -420,6 +432,38 @@ mod tests {
                 ErrorKind::Unsupported,
                 false,
             ),
+            (
+                "UNBLOCKED force unblock from blocking operation",
+                ErrorKind::Connection,
+                true,
+            ),
+            (
+                "DENIED Redis is running in protected mode",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "ERR Client sent AUTH, but no password is set",
+                ErrorKind::Configuration,
+                false,
+            ),
+            ("ERR invalid password", ErrorKind::Configuration, false),
+            ("ERR invalid DB index", ErrorKind::Configuration, false),
+            (
+                "ERR SELECT is not allowed in cluster mode",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "ERR The user executing the script can't run this",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "ERR Unknown Redis command called from script",
+                ErrorKind::Unsupported,
+                false,
+            ),
             ("ERR something nobody has seen", ErrorKind::Backend, false),
             ("NEWCODE of the future", ErrorKind::Backend, false),
         ];
@@ -431,6 +475,10 @@ mod tests {
                 "{line}"
             );
             assert!(!error.may_have_happened(), "{line}");
+        }
+        for (beginning, ..) in SERVER_ERRORS {
+            let has_case = cases.iter().any(|(line, ..)| line.starts_with(beginning));
+            assert!(has_case, "{beginning} has no case");
         }
     }
 

@@ -386,7 +386,7 @@ impl RedisOptions {
                 format!("{option} {complaint}"),
             ));
         };
-        if self.host.is_empty() || self.host.contains(|c: char| c.is_whitespace() || c == '/') {
+        if !is_host(&self.host) {
             refuse(
                 "the Redis host",
                 "is not a host name or an address".to_owned(),
@@ -573,9 +573,8 @@ fn parse_url(url: &str) -> Result<RedisOptions, &'static str> {
     }
     let database = path.strip_suffix('/').unwrap_or(path);
     if !database.is_empty() {
-        let number: u16 = database
-            .parse()
-            .map_err(|_| "ends in something that is not a database number")?;
+        let number = digits(database).and_then(|database| database.parse::<u16>().ok());
+        let number = number.ok_or("ends in something that is not a database number")?;
         options.database = u32::from(number);
     }
     Ok(options)
@@ -592,17 +591,28 @@ fn split_port(place: &str) -> Option<(&str, Option<&str>)> {
         None => {
             let end = place.find(':').unwrap_or(place.len());
             let (host, rest) = place.split_at(end);
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-            if host.is_empty() || !host.bytes().all(is_plain) {
-                return None;
-            }
-            (host, rest)
+            is_host(host).then_some((host, rest))?
         }
     };
     match rest {
         "" => Some((host, None)),
-        rest => Some((host, Some(rest.strip_prefix(':')?))),
+        rest => Some((host, Some(digits(rest.strip_prefix(':')?)?))),
     }
+}
+
+/// An address, or a name of the characters that names have. Nothing else is taken, since what is
+/// taken is shown: part of a URL in the wrong place may be a password.
+fn is_host(host: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let is_name = !host.is_empty() && host.bytes().all(is_plain);
+    is_name || host.parse::<IpAddr>().is_ok()
+}
+
+/// `text` if it is a number without a sign.
+fn digits(text: &str) -> Option<&str> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(text)
 }
 
 fn percent_decoded(text: &str) -> Result<String, &'static str> {
@@ -666,6 +676,8 @@ mod tests {
             "redis://:hunter2@host:99999",
             "redis://:hunter2@host:",
             "redis://:hunter2@host:1:2",
+            "redis://:hunter2@host:+1",
+            "redis://:hunter2@host/+1",
             "redis://:hunter2@[::1",
             "redis://:hunter2@[::g]",
             "redis://:hunter2@[::1]6379",
@@ -754,6 +766,28 @@ mod tests {
                 "CACHE_REDIS_USERNAME is set without CACHE_REDIS_PASSWORD",
             ]
         );
+    }
+
+    #[test]
+    fn a_host_is_a_host_and_nothing_else() {
+        for host in [
+            "",
+            "a b",
+            "app:hunter2@cache",
+            "cache:6379",
+            "[::1]",
+            "a\0",
+            "a,b",
+            "a/b",
+        ] {
+            let error = RedisOptions::new(host, 6379).check().unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+            let (_, problems) = read(&[("CACHE_REDIS_HOST", host), ("CACHE_REDIS_DATABASE", "1")]);
+            assert_eq!(problems.len(), 1, "{host}");
+        }
+        for host in ["cache", "10.0.0.7", "::1", "my_cache-1.internal."] {
+            assert!(RedisOptions::new(host, 6379).check().is_ok(), "{host}");
+        }
     }
 
     #[test]

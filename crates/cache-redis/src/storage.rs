@@ -23,12 +23,18 @@ use crate::options::RedisOptions;
 /// within the budgets of [`RedisOptions`]. Connections that have died are replaced without anybody
 /// rebuilding anything, and a server that comes back is used again by the next call.
 ///
-/// Calls need a Tokio runtime with I/O and time; a storage may be used from several.
+/// Calls need a Tokio runtime with I/O and time. A storage outlives its runtime and goes on in the
+/// next one. Its connection is driven by the runtime that dialed it: where several live at the same
+/// time and one of them may stand still, such as a `current_thread` runtime in each thread, give
+/// each a storage of its own.
 ///
 /// An idempotent operation is repeated once when its connection closed under it, or when the
 /// connection had been silent for 30 seconds; never after a timeout on a connection that was
 /// talking. [`increment`](CacheStorage::increment) and
 /// [`compare_and_delete`](CacheStorage::compare_and_delete) are never repeated.
+///
+/// A server that is out of memory still reads and deletes, but refuses to move the deadline of an
+/// entry with metadata. A shutdown has nothing to wait for and does not use its budget.
 ///
 /// Deadlines in metadata (stale budgets) are judged by the clock of this machine; keep the clocks
 /// of machines that share entries within what the application can bear.
@@ -420,8 +426,10 @@ impl CacheStorage for RedisCacheStorage {
     }
 
     async fn clear(&self, scope: &ClearScope) -> Result<Cleared> {
-        self.client.check_open(Operation::Clear)?;
-        let cleared = self.client.clear(scope.as_prefix()).await;
+        let cleared = match self.client.check_open(Operation::Clear) {
+            Ok(()) => self.client.clear(scope.as_prefix()).await,
+            Err(error) => Err(error),
+        };
         let outcome = cleared.map(|(deleted, complete)| Cleared::new(deleted, complete));
         self.counters.other(&outcome);
         outcome.map_err(|error| error.with_operation(Operation::Clear))
@@ -432,8 +440,10 @@ impl CacheStorage for RedisCacheStorage {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.client.check_open(Operation::Ping)?;
-        let outcome = self.client.ping().await;
+        let outcome = match self.client.check_open(Operation::Ping) {
+            Ok(()) => self.client.ping().await,
+            Err(error) => Err(error),
+        };
         self.counters.other(&outcome);
         outcome.map_err(|error| error.with_operation(Operation::Ping))
     }

@@ -122,6 +122,58 @@ async fn a_user_without_permission_is_told_so() {
     assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
 }
 
+#[tokio::test]
+async fn a_user_who_may_not_read_is_told_so_by_conditions_too() {
+    let server = server();
+    server
+        .command(&[
+            "ACL", "SETUSER", "blind", "on", ">pw", "~*", "+@all", "-get",
+        ])
+        .unwrap();
+    let blind = options(&server).with_username("blind").with_password("pw");
+    let blind = RedisCacheStorage::new(blind).unwrap();
+    let key = CacheKey::from("k");
+    let entry = || NewEntry::new("v", minute());
+    for condition in [
+        Condition::IfAbsent,
+        Condition::IfPresent,
+        Condition::IfEquals("v".into()),
+    ] {
+        let error = blind.set(&key, entry(), condition).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    }
+    assert_eq!(server.command(&["EXISTS", "k"]).unwrap(), "0");
+    for outcome in [
+        blind.expire(&key, minute()).await,
+        blind.expire_now(&key).await,
+        blind.compare_and_delete(&key, b"v").await,
+    ] {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Configuration);
+    }
+}
+
+#[tokio::test]
+async fn a_delete_succeeds_for_a_user_who_may_not_read() {
+    let server = server();
+    server
+        .command(&[
+            "ACL",
+            "SETUSER",
+            "blind",
+            "on",
+            ">pw",
+            "~*",
+            "+@all",
+            "-getrange",
+        ])
+        .unwrap();
+    let blind = options(&server).with_username("blind").with_password("pw");
+    let blind = RedisCacheStorage::new(blind).unwrap();
+    put(&blind, "k", "v").await.unwrap();
+    assert!(blind.delete(&"k".into()).await.unwrap());
+    assert_eq!(server.command(&["EXISTS", "k"]).unwrap(), "0");
+}
+
 /// A listener that does `behave` with every connection.
 async fn impostor<F, B>(behave: B) -> RedisCacheStorage
 where

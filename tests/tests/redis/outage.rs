@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::support::{
-    SLACK, fetch, info, minute, options, patient_storage, put, server, storage, timed,
+    SLACK, fetch, info, minute, options, patient_storage, put, scripted, server, storage, timed,
 };
 use cache_core::{
-    CacheKey, CacheStorage, Condition, ErrorKind, ManualClock, NewEntry, millis, secs,
+    CacheKey, CacheStorage, ClearScope, Condition, ErrorKind, ManualClock, NewEntry, millis, secs,
 };
 use cache_redis::RedisCacheStorage;
 use tokio::task::JoinSet;
@@ -379,8 +379,6 @@ fn a_storage_outlives_a_runtime_that_ended_while_dialing() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        // The dial that never began is only noticed when its time is up.
-        let _ = fetch(&storage, "k").await;
         put(&storage, "k", "v").await.unwrap();
     });
 }
@@ -390,17 +388,50 @@ async fn a_replica_is_left_for_whoever_is_primary_now() {
     let server = server();
     let storage = storage(&server);
     put(&storage, "k", "v").await.unwrap();
+    let key = CacheKey::from("k");
     server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
-    let error = put(&storage, "k", "w").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Connection);
-    assert!(!error.may_have_happened(), "the server refused it");
-    let before = info(&server, "total_connections_received");
-    assert!(put(&storage, "k", "w").await.is_err());
-    assert_eq!(
-        info(&server, "total_connections_received"),
-        before + 2,
-        "dialed anew"
-    );
+    for operation in [
+        "set",
+        "set if",
+        "set many",
+        "increment",
+        "delete",
+        "delete many",
+    ] {
+        let before = info(&server, "total_connections_received");
+        // The first finds out, the second is on a new connection.
+        for _ in 0..2 {
+            let entry = || NewEntry::new("w", minute());
+            let outcome = match operation {
+                "set" => storage
+                    .set(&key, entry(), Condition::Always)
+                    .await
+                    .map(drop),
+                "set if" => storage
+                    .set(&key, entry(), Condition::IfPresent)
+                    .await
+                    .map(drop),
+                "set many" => storage
+                    .set_many(vec![(key.clone(), entry())])
+                    .await
+                    .remove(0),
+                "increment" => storage.increment(&"n".into(), 1, minute()).await.map(drop),
+                "delete" => storage.delete(&key).await.map(drop),
+                _ => storage
+                    .delete_many(std::slice::from_ref(&key))
+                    .await
+                    .remove(0),
+            };
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Connection, "{operation}: {error}");
+            assert!(
+                !error.may_have_happened(),
+                "the server refused it: {operation}"
+            );
+        }
+        let dialed = info(&server, "total_connections_received") - before - 1;
+        assert!(dialed >= 1, "{operation} dialed anew");
+    }
     server.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
     assert!(put(&storage, "k", "w").await.unwrap());
 }
@@ -473,6 +504,117 @@ async fn a_batch_in_a_hung_server_reports_every_key_within_its_deadline() {
     assert!(first.may_have_happened(), "the first batch was sent");
     let last = written[1_199].as_ref().unwrap_err();
     assert!(!last.may_have_happened(), "the last batch was not: {last}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_batch_stops_at_its_deadline() {
+    let server = server();
+    let options = options(&server).with_bulk_timeout(millis(300));
+    let storage = RedisCacheStorage::new(options).unwrap();
+    put(&storage, "k", "v").await.unwrap();
+    let before = info(&server, "total_connections_received");
+    server.pause().unwrap();
+    let keys: Vec<CacheKey> = (0..20_000).map(CacheKey::from).collect();
+    let (read, took) = timed(storage.get_many(&keys)).await;
+    assert!(took < millis(300) + SLACK, "it took {took:?}");
+    assert!(
+        read.iter()
+            .all(|read| read.as_ref().is_err_and(|e| e.kind() == ErrorKind::Timeout))
+    );
+    server.resume().unwrap();
+    let dialed = info(&server, "total_connections_received") - before - 1;
+    assert!(
+        dialed <= 1,
+        "what was not begun cost no connection: {dialed}"
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_clear_that_runs_out_of_time_says_so() {
+    let server = server();
+    let options = options(&server).with_clear_timeout(millis(5));
+    let storage = RedisCacheStorage::new(options).unwrap();
+    server
+        .command(&["DEBUG", "POPULATE", "300000", "k"])
+        .unwrap();
+    let cleared = storage.clear(&ClearScope::everything()).await.unwrap();
+    assert!(!cleared.complete);
+    let left: u64 = server.command(&["DBSIZE"]).unwrap().parse().unwrap();
+    assert!(
+        left > 0 && left <= 300_000 - cleared.deleted,
+        "{left} left after {cleared:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counting_over_a_stale_entry_starts_once() {
+    let server = server();
+    let storage = Arc::new(patient_storage(&server));
+    for round in 0..20 {
+        let key = CacheKey::from(round);
+        let entry = NewEntry::new("5", minute())
+            .with_stale_for(secs(60))
+            .unwrap();
+        storage.set(&key, entry, Condition::Always).await.unwrap();
+        assert!(storage.expire_now(&key).await.unwrap());
+        let mut callers = JoinSet::new();
+        for _ in 0..32 {
+            let (storage, key) = (Arc::clone(&storage), key.clone());
+            callers.spawn(async move { storage.increment(&key, 1, minute()).await });
+        }
+        let mut sums = Vec::new();
+        while let Some(counted) = callers.join_next().await {
+            sums.push(counted.unwrap().unwrap().value);
+        }
+        sums.sort_unstable();
+        assert_eq!(sums, (1..=32).collect::<Vec<i64>>());
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_write_that_was_sent_may_have_happened_whatever_comes_after() {
+    // The command arrives, the connection ends, and nobody listens any more.
+    let (storage, _) = scripted(&[&["+PONG\r\n", ""]]).await;
+    let error = put(&storage, "k", "v").await.unwrap_err();
+    assert!(error.may_have_happened(), "{error}");
+    // The second attempt is refused; the first may have been executed.
+    let loading = "-LOADING Redis is loading the dataset in memory\r\n";
+    let (storage, _) = scripted(&[&["+PONG\r\n", ""], &["+PONG\r\n", loading]]).await;
+    let error = put(&storage, "k", "v").await.unwrap_err();
+    assert!(error.may_have_happened(), "{error}");
+    // An answer that no SET gives.
+    let (storage, _) = scripted(&[&["+PONG\r\n", ":1\r\n"]]).await;
+    let error = put(&storage, "k", "v").await.unwrap_err();
+    assert!(error.may_have_happened(), "{error}");
+    // Refused at once: it did not happen.
+    let (storage, _) = scripted(&[&["+PONG\r\n", loading]]).await;
+    let error = put(&storage, "k", "v").await.unwrap_err();
+    assert!(!error.may_have_happened(), "{error}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_repeated_conditional_write_knows_its_own_token() {
+    let unknown = "-NOSCRIPT No matching script.\r\n";
+    let (storage, requests) =
+        scripted(&[&["+PONG\r\n", unknown, ""], &["+PONG\r\n", ":1\r\n"]]).await;
+    let entry = NewEntry::new("token", minute());
+    assert!(
+        storage
+            .set(&"k".into(), entry, Condition::IfAbsent)
+            .await
+            .unwrap()
+    );
+    let requests = requests.lock().unwrap();
+    let own_counts = |request: &[u8]| request.ends_with(b"$1\r\n1\r\n$1\r\n1\r\n");
+    assert_eq!(requests.len(), 5);
+    assert!(
+        !own_counts(&requests[2]),
+        "the first attempt must find nothing"
+    );
+    assert!(
+        own_counts(&requests[4]),
+        "the second may find what the first wrote"
+    );
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -1,5 +1,6 @@
 //! What the Redis tests share.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cache_core::{
@@ -7,6 +8,8 @@ use cache_core::{
 };
 use cache_redis::{RedisCacheStorage, RedisOptions};
 use cache_testkit::servers::RedisServer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 /// Every call must end within its own deadline plus what a busy machine needs to notice.
 pub(crate) const SLACK: Duration = Duration::from_millis(400);
@@ -70,4 +73,60 @@ pub(crate) fn info(server: &RedisServer, name: &str) -> u64 {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .expect("INFO has the field");
     line.trim().parse().expect("the field is a number")
+}
+
+/// What a scripted server was sent, piece by piece.
+pub(crate) type Requests = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A storage over a server that follows a script: a list of answers for each connection, one for
+/// each piece that arrives. An empty answer ends the connection, and after the last connection
+/// nobody listens any more.
+pub(crate) async fn scripted(script: &[&[&'static str]]) -> (RedisCacheStorage, Requests) {
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port is free");
+    let port = listener.local_addr().expect("the listener is bound").port();
+    let script: Vec<Vec<&'static str>> = script.iter().map(|answers| answers.to_vec()).collect();
+    let requests = Requests::default();
+    let heard = Arc::clone(&requests);
+    tokio::spawn(async move {
+        let mut listener = Some(listener);
+        let last = script.len().saturating_sub(1);
+        for (at, answers) in script.into_iter().enumerate() {
+            let Some((mut stream, _)) = accept(&mut listener, at == last).await else {
+                return;
+            };
+            for answer in answers {
+                let mut request = vec![0; 4096];
+                let Ok(length @ 1..) = stream.read(&mut request).await else {
+                    break;
+                };
+                request.truncate(length);
+                heard
+                    .lock()
+                    .expect("no test panics in between")
+                    .push(request);
+                if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let options = RedisOptions::new("127.0.0.1", port)
+        .with_timeout(secs(5))
+        .with_attempt_timeout(secs(2));
+    let storage = RedisCacheStorage::new(options).expect("the options are sound");
+    (storage, requests)
+}
+
+/// The next connection; with the last one the listener goes.
+async fn accept(
+    listener: &mut Option<TcpListener>,
+    is_last: bool,
+) -> Option<(tokio::net::TcpStream, std::net::SocketAddr)> {
+    let accepted = listener.as_ref()?.accept().await.ok();
+    if is_last {
+        listener.take();
+    }
+    accepted
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,7 @@ pub(super) struct Dials {
     begun: AtomicU64,
     failures: AtomicU64,
     under_way: AtomicU64,
+    is_orphaned: AtomicBool,
     last_failure: Mutex<Option<FailedDial>>,
     news: Notify,
 }
@@ -71,6 +72,12 @@ impl Dials {
     /// Whether a dial is being made.
     pub(super) fn is_dialing(&self) -> bool {
         self.under_way.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether a dial was dropped half-way, with the runtime it ran on. bb8 counts it as under way
+    /// for ever and begins no other.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.is_orphaned.load(Ordering::Acquire)
     }
 
     /// Waits for a failure after the first `seen` ones.
@@ -102,32 +109,37 @@ impl Dials {
     }
 }
 
-/// A dial that is dropped half-way, with the runtime it ran on, counts as failed.
+/// A dial under way; dropped without an outcome, it was lost with the runtime it ran on.
 struct UnderWay<'a> {
     dials: &'a Dials,
     number: u64,
-    outcome: Option<Failure>,
+    outcome: Option<Result<(), Failure>>,
 }
 
 impl<'a> UnderWay<'a> {
     fn new(dials: &'a Dials) -> Self {
         dials.under_way.fetch_add(1, Ordering::AcqRel);
-        let dropped = Failure::new(
-            cache_core::ErrorKind::Connection,
-            "the runtime that was connecting has ended",
-        );
         Self {
             dials,
             number: dials.begun.fetch_add(1, Ordering::AcqRel) + 1,
-            outcome: Some(dropped),
+            outcome: None,
         }
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
+        let failure = match self.outcome.take() {
+            Some(Ok(())) => None,
+            Some(Err(failure)) => Some(failure),
+            None => {
+                self.dials.is_orphaned.store(true, Ordering::Release);
+                let reason = "the runtime that was connecting has ended";
+                Some(Failure::new(cache_core::ErrorKind::Connection, reason))
+            }
+        };
         self.dials.under_way.fetch_sub(1, Ordering::AcqRel);
-        if let Some(failure) = self.outcome.take() {
+        if let Some(failure) = failure {
             let number = self.number;
             self.dials.failed(FailedDial { failure, number });
         }
@@ -146,11 +158,11 @@ impl bb8::ManageConnection for Dialer {
         let mut under_way = UnderWay::new(&self.dials);
         match self.dial().await {
             Ok(link) => {
-                under_way.outcome = None;
+                under_way.outcome = Some(Ok(()));
                 Ok(link)
             }
             Err(failure) => {
-                under_way.outcome = Some(failure);
+                under_way.outcome = Some(Err(failure));
                 Err(DialFailed)
             }
         }

@@ -79,35 +79,34 @@ impl Lane {
     /// Takes the connection out of the pool, which dials where there is none.
     ///
     /// A dial that failed before this call could have any part in it, and one that the server hung
-    /// up on, say nothing about the next: such a failure is followed by one more dial.
+    /// up on, say nothing about the next: such a failure is followed by one more dial. So is a dial
+    /// that was lost with its runtime.
     async fn connection_from_pool(&self, deadline: Instant) -> Result<Link, Failure> {
-        let Some(Dialing { pool, dials }) = self.dialing() else {
-            return Err(Failure::new(ErrorKind::Closed, "the cache was shut down"));
-        };
-        let begun_before = dials.begun();
-        match take(&pool, &dials, deadline).await {
-            Ok(link) => return Ok(link),
-            Err(NotTaken::DialFailed(dial)) => {
-                if dial.number > begun_before && !dial.failure.is_hang_up {
-                    return Err(dial.failure);
-                }
+        let mut is_last = false;
+        loop {
+            let Some(Dialing { pool, dials }) = self.dialing() else {
+                return Err(Failure::new(ErrorKind::Closed, "the cache was shut down"));
+            };
+            if dials.is_orphaned() {
+                self.replace_pool(&dials);
+                continue;
             }
-            Err(NotTaken::TooLate(waited)) => return Err(self.too_late(&dials, waited)),
+            let begun_before = dials.begun();
+            let dial = match take(&pool, &dials, deadline).await {
+                Ok(link) => return Ok(link),
+                Err(NotTaken::TooLate(waited)) => return Err(Failure::no_answer(waited)),
+                Err(NotTaken::Orphaned) => {
+                    self.replace_pool(&dials);
+                    continue;
+                }
+                Err(NotTaken::DialFailed(dial)) => dial,
+            };
+            let is_news = dial.number > begun_before && !dial.failure.is_hang_up;
+            if is_last || (is_news && !dials.is_orphaned()) {
+                return Err(dial.failure);
+            }
+            is_last = true;
         }
-        match take(&pool, &dials, deadline).await {
-            Ok(link) => Ok(link),
-            Err(NotTaken::DialFailed(dial)) => Err(dial.failure),
-            Err(NotTaken::TooLate(waited)) => Err(self.too_late(&dials, waited)),
-        }
-    }
-
-    fn too_late(&self, dials: &Dials, waited: Duration) -> Failure {
-        if !dials.is_dialing() {
-            // The dial was dropped with its runtime before it began. bb8 counts it as under way
-            // for ever and would never start another.
-            self.replace_pool();
-        }
-        Failure::no_answer(waited)
     }
 
     fn dialing(&self) -> Option<Dialing> {
@@ -117,10 +116,14 @@ impl Lane {
             .clone()
     }
 
-    fn replace_pool(&self) {
+    /// Starts a new pool in the place of the one with these `dials`, which counts a lost dial as
+    /// under way for ever and would never begin another.
+    fn replace_pool(&self, dials: &Arc<Dials>) {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.is_some() {
-            *pool = Some(Dialing::new(&self.options));
+        if let Some(dialing) = &mut *pool
+            && Arc::ptr_eq(&dialing.dials, dials)
+        {
+            *dialing = Dialing::new(&self.options);
         }
     }
 }
@@ -128,23 +131,37 @@ impl Lane {
 /// Why the pool gave no connection.
 enum NotTaken {
     DialFailed(FailedDial),
+    /// The dial was dropped with its runtime before it began.
+    Orphaned,
     /// The deadline came after this long.
     TooLate(Duration),
 }
 
+/// A dial that has not begun after this long never will.
+const BEGINS_WITHIN: Duration = Duration::from_millis(50);
+
 async fn take(pool: &Pool<Dialer>, dials: &Dials, deadline: Instant) -> Result<Link, NotTaken> {
     let started = Instant::now();
+    let begun_before = dials.begun();
     let taken = pool.get();
     let failed = dials.failed_since(dials.failures());
     tokio::pin!(taken, failed);
     // The pool first: a connection that is there is worth more than an old failure.
-    let either = std::future::poll_fn(|context| {
+    let mut either = std::future::poll_fn(|context| {
         if let Poll::Ready(taken) = taken.as_mut().poll(context) {
             return Poll::Ready(Ok(taken));
         }
         failed.as_mut().poll(context).map(Err)
     });
-    match timeout_at(deadline, either).await {
+    let soon = deadline.min(started + BEGINS_WITHIN);
+    let mut outcome = timeout_at(soon, &mut either).await;
+    if outcome.is_err() && soon < deadline {
+        if dials.begun() == begun_before && !dials.is_dialing() {
+            return Err(NotTaken::Orphaned);
+        }
+        outcome = timeout_at(deadline, &mut either).await;
+    }
+    match outcome {
         Ok(Ok(Ok(guard))) => Ok(guard.clone()),
         Ok(Err(dial)) => Err(NotTaken::DialFailed(dial)),
         Ok(Ok(Err(RunError::User(_) | RunError::TimedOut))) | Err(_) => {

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use redis::{Cmd, Script, cmd};
 
 /// Reads a stored entry the way [`cache_core::wire`] does: `live` at `now`, where its payload
-/// begins (nil where the format is unknown), and its deadlines.
+/// begins (nil where the format is unknown), and its deadlines. What is no string is foreign and
+/// live; any other refusal is the script's answer.
 const LOOK: &str = r"
 local function look(stored, now)
   if not stored then return false end
@@ -20,9 +21,10 @@ local function look(stored, now)
   local expiry, stale = struct.unpack('>I8I8', stored, 15)
   return expiry == 0 or expiry > now, 31, expiry, stale
 end
-local now = tonumber(ARGV[1])
+local now = math.max(tonumber(ARGV[1]), 1)
 local stored = redis.pcall('GET', KEYS[1])
 local foreign = type(stored) == 'table'
+if foreign and string.sub(stored.err, 1, 9) ~= 'WRONGTYPE' then return stored end
 local live, from, expiry, stale = true, nil, 0, 0
 if not foreign then live, from, expiry, stale = look(stored, now) end
 ";
