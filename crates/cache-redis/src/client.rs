@@ -32,6 +32,9 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a header that tell whether an entry is fresh.
 const HEADER: usize = cache_core::wire::HEADER_BYTES;
 
+/// The error code of a server that does not know a script.
+const NO_SCRIPT: &str = "NOSCRIPT";
+
 /// A server, as the storage sees it.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -400,7 +403,7 @@ impl Client {
             self.script(script, key, &args, Repeat::Same, budget.anew())
                 .await?,
         )?;
-        self.increment_once(key, delta, ttl, budget).await
+        self.increment_once(key, delta, ttl, budget.anew()).await
     }
 
     async fn increment_once(
@@ -542,7 +545,7 @@ impl Client {
         let Value::ServerError(error) = &reply else {
             return Ok(reply);
         };
-        if error.code() != "NOSCRIPT" {
+        if error.code() != NO_SCRIPT {
             return Err(from_server(error));
         }
         let taught = Payload::Command(script.by_text(key, args));
@@ -600,8 +603,9 @@ impl Client {
                     pulse.give_up();
                 }
                 match reply {
-                    // Refused now, but an earlier attempt may have been executed.
-                    Value::ServerError(error) if was_sent => {
+                    // Refused now, but an earlier attempt may have been executed. A script that
+                    // the server does not know is sent once more by whoever runs it.
+                    Value::ServerError(error) if was_sent && error.code() != NO_SCRIPT => {
                         Err(from_server(&error).with_may_have_happened(true))
                     }
                     reply => Ok(reply),

@@ -1,5 +1,6 @@
 //! The Redis storage against real servers.
 
+mod differential;
 mod errors;
 mod format;
 mod outage;
