@@ -116,10 +116,9 @@ impl CacheKey {
 
 /// Control characters are C0, DEL and C1 (U+0000-U+001F, U+007F-U+009F).
 fn has_control_character(text: &str) -> bool {
-    if text.is_ascii() {
-        return text.bytes().any(|byte| byte.is_ascii_control());
-    }
-    text.chars().any(char::is_control)
+    // Nearly every key is plain, and one pass over its bytes says so.
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    !is_plain && text.chars().any(char::is_control)
 }
 
 impl fmt::Debug for CacheKey {
