@@ -1,7 +1,7 @@
 //! How to reach a server and how long to wait for it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,15 @@ use cache_core::{
     CacheError, Clock, ConfigurationError, ConfigurationErrors, StorageInfo, SystemClock, millis,
     secs,
 };
+
+mod settings;
+mod url;
+
+use settings::{
+    ATTEMPT_TIMEOUT, BULK_TIMEOUT, CLEAR_TIMEOUT, CONNECT_TIMEOUT, CONNECTIONS, DATABASE, HOST,
+    MAX_VALUE_BYTES, PASSWORD, PORT, TIMEOUT, URL, USERNAME,
+};
+use url::{is_host, parse_url};
 
 /// How to reach a Redis or Valkey server and how long to wait for it.
 ///
@@ -66,98 +75,6 @@ impl fmt::Debug for Secret {
         f.write_str("***")
     }
 }
-
-const URL: Setting = Setting {
-    name: "CACHE_REDIS_URL",
-    meaning: "Where the server is, in one URL. Excludes the host, port, user, password and database variables.",
-    accepts: "`redis://[user:password@]host[:port][/database]`",
-    default: "none; this or `CACHE_REDIS_HOST` is required",
-    secret: true,
-};
-const HOST: Setting = Setting {
-    name: "CACHE_REDIS_HOST",
-    meaning: "Host name or address of the server.",
-    accepts: "a host name or an IP address",
-    default: "none; this or `CACHE_REDIS_URL` is required",
-    secret: false,
-};
-const PORT: Setting = Setting {
-    name: "CACHE_REDIS_PORT",
-    meaning: "TCP port of the server.",
-    accepts: "1 to 65535",
-    default: "6379",
-    secret: false,
-};
-const USERNAME: Setting = Setting {
-    name: "CACHE_REDIS_USERNAME",
-    meaning: "ACL user. Needs a password.",
-    accepts: "text",
-    default: "the server's default user",
-    secret: false,
-};
-const PASSWORD: Setting = Setting {
-    name: "CACHE_REDIS_PASSWORD",
-    meaning: "Password of the user. Never shown.",
-    accepts: "text",
-    default: "none",
-    secret: true,
-};
-const DATABASE: Setting = Setting {
-    name: "CACHE_REDIS_DATABASE",
-    meaning: "Number of the logical database.",
-    accepts: "0 to 65535",
-    default: "0",
-    secret: false,
-};
-const CONNECTIONS: Setting = Setting {
-    name: "CACHE_REDIS_CONNECTIONS",
-    meaning: "How many multiplexed connections calls share. More than one helps only with values of tens of KB.",
-    accepts: "1 to 64",
-    default: "1",
-    secret: false,
-};
-const CONNECT_TIMEOUT: Setting = Setting {
-    name: "CACHE_REDIS_CONNECT_TIMEOUT",
-    meaning: "The longest a new connection may take, up to its first answer.",
-    accepts: "a duration",
-    default: "300ms",
-    secret: false,
-};
-const ATTEMPT_TIMEOUT: Setting = Setting {
-    name: "CACHE_REDIS_ATTEMPT_TIMEOUT",
-    meaning: "The longest one attempt at a single-key operation may take.",
-    accepts: "a duration, at most `CACHE_REDIS_TIMEOUT`",
-    default: "100ms, or `CACHE_REDIS_TIMEOUT` where that is less",
-    secret: false,
-};
-const TIMEOUT: Setting = Setting {
-    name: "CACHE_REDIS_TIMEOUT",
-    meaning: "The longest a single-key operation may take in all.",
-    accepts: "a duration",
-    default: "500ms",
-    secret: false,
-};
-const BULK_TIMEOUT: Setting = Setting {
-    name: "CACHE_REDIS_BULK_TIMEOUT",
-    meaning: "The longest a batch may take in all.",
-    accepts: "a duration",
-    default: "2s",
-    secret: false,
-};
-const CLEAR_TIMEOUT: Setting = Setting {
-    name: "CACHE_REDIS_CLEAR_TIMEOUT",
-    meaning: "The longest a clear may take before it reports what it managed.",
-    accepts: "a duration",
-    default: "60s",
-    secret: false,
-};
-const MAX_VALUE_BYTES: Setting = Setting {
-    name: "CACHE_REDIS_MAX_VALUE_BYTES",
-    meaning: "The longest encoded value, checked before any I/O.",
-    accepts: "a size such as `65536`, `512KiB`, at most `512MiB`",
-    default: "1MiB",
-    secret: false,
-};
 
 /// The longest string that Redis stores.
 const SERVER_VALUE_BYTES: usize = 512 * 1024 * 1024;
@@ -529,109 +446,6 @@ impl fmt::Debug for RedisOptions {
             .field("max_value_bytes", max_value_bytes)
             .finish_non_exhaustive()
     }
-}
-
-/// The options in `url`, or what is wrong with it. The complaint quotes nothing: any part of a
-/// mistyped URL may be the password.
-///
-/// Taken apart by hand: a general URL library brings tables for international names that are a
-/// seventh of a small program, for a form as plain as this.
-fn parse_url(url: &str) -> Result<RedisOptions, &'static str> {
-    const FORM: &str = "is not of the form redis://[user:password@]host[:port][/database]";
-
-    let (scheme, rest) = url.trim().split_once("://").ok_or(FORM)?;
-    match scheme.to_ascii_lowercase().as_str() {
-        "redis" | "valkey" => {}
-        "rediss" | "valkeys" => return Err("asks for TLS, which this version does not have yet"),
-        _ => return Err(FORM),
-    }
-    if rest.contains(['?', '#']) {
-        return Err("has parameters; set them by variables or in code");
-    }
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (credentials, place) = match authority.rsplit_once('@') {
-        Some((credentials, place)) => (Some(credentials), place),
-        None => (None, authority),
-    };
-    let (host, port) = split_port(place).ok_or(FORM)?;
-    let port = match port {
-        Some(port) => port.parse().map_err(|_| FORM)?,
-        None => 6379,
-    };
-    let mut options = RedisOptions::new(host, port);
-    if options.port == 0 {
-        return Err("names port 0");
-    }
-    if let Some(credentials) = credentials {
-        let (username, password) = credentials
-            .split_once(':')
-            .ok_or("names a user without a password")?;
-        if !username.is_empty() {
-            options.username = Some(percent_decoded(username)?);
-        }
-        options.password = Some(Secret(percent_decoded(password)?.into()));
-    }
-    let database = path.strip_suffix('/').unwrap_or(path);
-    if !database.is_empty() {
-        let number = digits(database).and_then(|database| database.parse::<u16>().ok());
-        let number = number.ok_or("ends in something that is not a database number")?;
-        options.database = u32::from(number);
-    }
-    Ok(options)
-}
-
-/// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_port(place: &str) -> Option<(&str, Option<&str>)> {
-    let (host, rest) = match place.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, rest) = bracketed.split_once(']')?;
-            host.parse::<Ipv6Addr>().ok()?;
-            (host, rest)
-        }
-        None => {
-            let end = place.find(':').unwrap_or(place.len());
-            let (host, rest) = place.split_at(end);
-            is_host(host).then_some((host, rest))?
-        }
-    };
-    match rest {
-        "" => Some((host, None)),
-        rest => Some((host, Some(digits(rest.strip_prefix(':')?)?))),
-    }
-}
-
-/// An address, or a name of the characters that names have. Nothing else is taken, since what is
-/// taken is shown: part of a URL in the wrong place may be a password.
-fn is_host(host: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    let is_name = !host.is_empty() && host.bytes().all(is_plain);
-    is_name || host.parse::<IpAddr>().is_ok()
-}
-
-/// `text` if it is a number without a sign.
-fn digits(text: &str) -> Option<&str> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then_some(text)
-}
-
-fn percent_decoded(text: &str) -> Result<String, &'static str> {
-    const BROKEN: &str = "has broken percent-encoding in its user or password";
-
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        if first != b'%' {
-            bytes.push(first);
-            rest = tail;
-            continue;
-        }
-        let digits = tail.get(..2).ok_or(BROKEN)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| BROKEN)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| BROKEN)?);
-        rest = &tail[2..];
-    }
-    String::from_utf8(bytes).map_err(|_| BROKEN)
 }
 
 #[cfg(test)]
