@@ -300,23 +300,19 @@ async fn after_thirty_seconds_of_silence_nothing_unrepeatable_is_sent_into_the_v
 
 #[tokio::test(flavor = "current_thread")]
 async fn after_thirty_seconds_of_silence_a_read_gets_a_second_attempt() {
-    let server = server();
     let clock = ManualClock::new();
-    let storage = RedisCacheStorage::new(options(&server).with_clock(clock.clone())).unwrap();
+    // The first connection goes silent after the write, without being closed.
+    let value = "$1\r\nv\r\n";
+    let (options, requests) = scripted(&[&["+PONG\r\n", "+OK\r\n"], &["+PONG\r\n", value]]).await;
+    let storage = RedisCacheStorage::new(options.with_clock(clock.clone())).unwrap();
     put(&storage, "k", "v").await.unwrap();
     clock.freeze(secs(31));
-    // The server answers again before the new connection's time is up.
-    server.pause().unwrap();
-    let read = async {
-        let read = fetch(&storage, "k").await;
-        read.unwrap()
-    };
-    let resume = async {
-        tokio::time::sleep(millis(120)).await;
-        server.resume().unwrap();
-    };
-    let (value, ()) = tokio::join!(read, resume);
-    assert_eq!(value.as_deref(), Some("v"));
+    assert_eq!(fetch(&storage, "k").await.unwrap().as_deref(), Some("v"));
+    assert_eq!(
+        requests.lock().unwrap().len(),
+        4,
+        "two set-ups, a write and a read"
+    );
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -574,20 +570,24 @@ async fn counting_over_a_stale_entry_starts_once() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_write_that_was_sent_may_have_happened_whatever_comes_after() {
     // The command arrives, the connection ends, and nobody listens any more.
-    let (storage, _) = scripted(&[&["+PONG\r\n", ""]]).await;
+    let (options, _) = scripted(&[&["+PONG\r\n", ""]]).await;
+    let storage = RedisCacheStorage::new(options).unwrap();
     let error = put(&storage, "k", "v").await.unwrap_err();
     assert!(error.may_have_happened(), "{error}");
     // The second attempt is refused; the first may have been executed.
     let loading = "-LOADING Redis is loading the dataset in memory\r\n";
-    let (storage, _) = scripted(&[&["+PONG\r\n", ""], &["+PONG\r\n", loading]]).await;
+    let (options, _) = scripted(&[&["+PONG\r\n", ""], &["+PONG\r\n", loading]]).await;
+    let storage = RedisCacheStorage::new(options).unwrap();
     let error = put(&storage, "k", "v").await.unwrap_err();
     assert!(error.may_have_happened(), "{error}");
     // An answer that no SET gives.
-    let (storage, _) = scripted(&[&["+PONG\r\n", ":1\r\n"]]).await;
+    let (options, _) = scripted(&[&["+PONG\r\n", ":1\r\n"]]).await;
+    let storage = RedisCacheStorage::new(options).unwrap();
     let error = put(&storage, "k", "v").await.unwrap_err();
     assert!(error.may_have_happened(), "{error}");
     // Refused at once: it did not happen.
-    let (storage, _) = scripted(&[&["+PONG\r\n", loading]]).await;
+    let (options, _) = scripted(&[&["+PONG\r\n", loading]]).await;
+    let storage = RedisCacheStorage::new(options).unwrap();
     let error = put(&storage, "k", "v").await.unwrap_err();
     assert!(!error.may_have_happened(), "{error}");
 }
@@ -595,8 +595,9 @@ async fn a_write_that_was_sent_may_have_happened_whatever_comes_after() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_repeated_conditional_write_knows_its_own_token() {
     let unknown = "-NOSCRIPT No matching script.\r\n";
-    let (storage, requests) =
+    let (options, requests) =
         scripted(&[&["+PONG\r\n", unknown, ""], &["+PONG\r\n", ":1\r\n"]]).await;
+    let storage = RedisCacheStorage::new(options).unwrap();
     let entry = NewEntry::new("token", minute());
     assert!(
         storage

@@ -78,10 +78,10 @@ pub(crate) fn info(server: &RedisServer, name: &str) -> u64 {
 /// What a scripted server was sent, piece by piece.
 pub(crate) type Requests = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// A storage over a server that follows a script: a list of answers for each connection, one for
-/// each piece that arrives. An empty answer ends the connection, and after the last connection
-/// nobody listens any more.
-pub(crate) async fn scripted(script: &[&[&'static str]]) -> (RedisCacheStorage, Requests) {
+/// A server that follows a script: a list of answers for each connection, one for each piece that
+/// arrives. An empty answer ends the connection; after the last answer a connection stays open and
+/// silent, and after the last connection nobody listens any more.
+pub(crate) async fn scripted(script: &[&[&'static str]]) -> (RedisOptions, Requests) {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port is free");
@@ -91,14 +91,17 @@ pub(crate) async fn scripted(script: &[&[&'static str]]) -> (RedisCacheStorage, 
     let heard = Arc::clone(&requests);
     tokio::spawn(async move {
         let mut listener = Some(listener);
+        let mut silent = Vec::new();
         let last = script.len().saturating_sub(1);
         for (at, answers) in script.into_iter().enumerate() {
             let Some((mut stream, _)) = accept(&mut listener, at == last).await else {
                 return;
             };
+            let mut is_open = true;
             for answer in answers {
                 let mut request = vec![0; 4096];
                 let Ok(length @ 1..) = stream.read(&mut request).await else {
+                    is_open = false;
                     break;
                 };
                 request.truncate(length);
@@ -107,16 +110,20 @@ pub(crate) async fn scripted(script: &[&[&'static str]]) -> (RedisCacheStorage, 
                     .expect("no test panics in between")
                     .push(request);
                 if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
+                    is_open = false;
                     break;
                 }
             }
+            if is_open {
+                silent.push(stream);
+            }
         }
+        std::future::pending::<()>().await;
     });
     let options = RedisOptions::new("127.0.0.1", port)
         .with_timeout(secs(5))
         .with_attempt_timeout(secs(2));
-    let storage = RedisCacheStorage::new(options).expect("the options are sound");
-    (storage, requests)
+    (options, requests)
 }
 
 /// The next connection; with the last one the listener goes.
