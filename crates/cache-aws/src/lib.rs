@@ -1,0 +1,1 @@
+//! What the crates that call AWS share: HTTPS, region and credentials.
