@@ -404,6 +404,13 @@ impl ConnectionError {
         }
     }
 
+    /// Says how the backend behind the address is laid out. Defaults to one server.
+    #[must_use]
+    pub fn with_topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
     /// Says which attempt failed and how long the operation had waited by then.
     #[must_use]
     pub fn with_attempt(mut self, attempt: u32, waited: Duration) -> Self {

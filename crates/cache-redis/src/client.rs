@@ -1,31 +1,48 @@
-//! The one place that speaks Redis: which commands are sent. `client/call.rs` decides on which
-//! connection, for how long, and whether again.
+//! The one place that speaks Redis: which commands are sent. `client/servers.rs` decides to which
+//! server, `client/call.rs` on which connection, for how long, and whether again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::{CacheError, Clock, ErrorKind, Operation, Result, Timestamp};
+use futures_util::future::try_join_all;
 use redis::{Cmd, Pipeline, Value, cmd};
-use tokio::time::Instant;
 
 use crate::error::{BACKEND, from_server};
 use crate::options::RedisOptions;
 
+mod batch;
 mod call;
+mod clear;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod dial;
 mod lane;
 mod link;
+mod node;
 mod reply;
 mod scripts;
+mod servers;
 mod silence;
+#[cfg(feature = "cluster")]
+mod slots;
+#[cfg(feature = "tls")]
+mod tls;
 
+#[cfg(feature = "tls")]
+pub(crate) use tls::{connector, tls_failure};
+
+#[cfg(feature = "cluster")]
+use batch::{Gets, Unlinks};
+use batch::{Lookups, PerKey, Sets};
 use call::{Budget, Call, Repeat};
-use lane::Lane;
 use link::Payload;
+use node::Node;
 use reply::{all, array, bytes, done, each, head_bytes, integer, moved, unexpected};
 use scripts::{Lua, Scripts};
+use servers::Servers;
 
 /// How many keys or entries go into one command or pipeline.
 const BATCH: usize = 500;
@@ -39,13 +56,12 @@ const HEADER: usize = cache_core::wire::HEADER_BYTES;
 /// The error code of a server that does not know a script.
 const NO_SCRIPT: &str = "NOSCRIPT";
 
-/// A server, as the storage sees it.
+/// A server or a cluster, as the storage sees it.
 #[derive(Debug)]
 pub(crate) struct Client {
     options: Arc<RedisOptions>,
     address: String,
-    lanes: Box<[Lane]>,
-    next_lane: AtomicUsize,
+    servers: Servers,
     is_closed: AtomicBool,
 }
 
@@ -79,14 +95,10 @@ impl Client {
     pub(crate) fn new(options: RedisOptions) -> Result<Self> {
         options.check()?;
         let options = Arc::new(options);
-        let lanes = (0..options.connections)
-            .map(|_| Lane::new(Arc::clone(&options)))
-            .collect();
         Ok(Self {
             address: options.address_text(),
+            servers: Servers::new(&options),
             options,
-            lanes,
-            next_lane: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
         })
     }
@@ -108,31 +120,32 @@ impl Client {
 
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        for lane in &self.lanes {
-            lane.close();
-        }
+        self.servers.close();
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
-        let reply = self.read(&cmd("PING").into(), self.single()).await?;
-        match reply {
-            Value::SimpleString(_) => Ok(()),
-            other => Err(unexpected(other)),
-        }
+        let budget = self.single();
+        let node = self.servers.any(budget.deadline).await?;
+        ping(&node, budget.anew()).await
     }
 
     /// Dials every connection that is not there yet.
     pub(crate) async fn warm_up(&self) -> Result<()> {
-        for _ in &self.lanes {
-            self.ping().await?;
-        }
+        let nodes = self.servers.primaries(self.single().deadline).await?;
+        let pings = nodes.iter().map(async |node| {
+            for _ in 0..node.width() {
+                ping(node, self.single()).await?;
+            }
+            Result::<()>::Ok(())
+        });
+        try_join_all(pings).await?;
         Ok(())
     }
 
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let mut command = command("GET", 1, key.len());
         command.arg(key);
-        bytes(self.read(&command.into(), self.single()).await?)
+        bytes(self.read(key, &command.into(), self.single()).await?)
     }
 
     /// The entry and its server-side time left in milliseconds, as PTTL gives it.
@@ -140,7 +153,7 @@ impl Client {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("GET").arg(key).cmd("PTTL").arg(key);
         let reply = self
-            .read(&Payload::Pipeline(pipeline), self.single())
+            .read(key, &Payload::Pipeline(pipeline), self.single())
             .await?;
         let [value, ttl] = array(reply)?;
         let Some(value) = bytes(value)? else {
@@ -150,6 +163,14 @@ impl Client {
     }
 
     pub(crate) async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Bytes>>> {
+        match &self.servers {
+            Servers::Standalone(node) => self.get_many_at(node, keys).await,
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(_) => self.each_key(&Gets(keys), |[value]| bytes(value)).await,
+        }
+    }
+
+    async fn get_many_at(&self, node: &Node, keys: &[&str]) -> Vec<Result<Option<Bytes>>> {
         let budget = self.bulk();
         let mut entries = Vec::with_capacity(keys.len());
         for batch in keys.chunks(BATCH) {
@@ -157,11 +178,8 @@ impl Client {
             for key in batch {
                 command.arg(*key);
             }
-            let reply = self
-                .read(&command.into(), budget.anew())
-                .await
-                .and_then(all);
-            each(&mut entries, batch.len(), reply, bytes);
+            let call = reading(&command.into(), budget.anew(), node).await;
+            each(&mut entries, batch.len(), call.and_then(all), bytes);
         }
         entries
     }
@@ -171,55 +189,21 @@ impl Client {
         &self,
         keys: &[&str],
     ) -> Vec<Result<Option<(Bytes, i64)>>> {
-        let budget = self.bulk();
-        let mut entries = Vec::with_capacity(keys.len());
-        for batch in keys.chunks(BATCH) {
-            let mut pipeline = Pipeline::with_capacity(2 * batch.len());
-            for key in batch {
-                pipeline.cmd("GET").arg(*key).cmd("PTTL").arg(*key);
-            }
-            let reply = self.read(&Payload::Pipeline(pipeline), budget.anew()).await;
-            let pairs = reply.and_then(all).map(|replies| {
-                let mut replies = replies.into_iter();
-                std::iter::from_fn(move || Some((replies.next()?, replies.next()?))).collect()
-            });
-            each(&mut entries, batch.len(), pairs, |(value, ttl)| {
-                let Some(value) = bytes(value)? else {
-                    return Ok(None);
-                };
-                Ok(Some((value, integer(ttl)?)))
-            });
-        }
-        entries
+        let entry = |[value, ttl]: [Value; 2]| match bytes(value)? {
+            Some(value) => Ok(Some((value, integer(ttl)?))),
+            None => Ok(None),
+        };
+        self.each_key(&Lookups(keys), entry).await
     }
 
     pub(crate) async fn set(&self, write: &Write<'_>) -> Result<()> {
-        let command = set_command(write);
-        done(
-            self.write(&command.into(), self.single(), Repeat::Same)
-                .await?,
-        )
+        let command = set_command(write).into();
+        let reply = self.write(write.key, &command, self.single(), Repeat::Same);
+        done(reply.await?)
     }
 
     pub(crate) async fn set_many(&self, writes: &[Write<'_>]) -> Vec<Result<()>> {
-        let budget = self.bulk();
-        let mut outcomes = Vec::with_capacity(writes.len());
-        let mut rest = writes;
-        while !rest.is_empty() {
-            let (batch, later) = rest.split_at(batch_length(rest));
-            rest = later;
-            let mut pipeline = Pipeline::with_capacity(batch.len());
-            for write in batch {
-                pipeline.add_command(set_command(write));
-            }
-            let payload = Payload::Pipeline(pipeline);
-            let reply = self
-                .write(&payload, budget.anew(), Repeat::Same)
-                .await
-                .and_then(all);
-            each(&mut outcomes, batch.len(), reply, done);
-        }
-        outcomes
+        self.each_key(&Sets(writes), |[reply]| done(reply)).await
     }
 
     /// Writes if `condition` holds. Repeated after an unknown outcome, it also succeeds where it
@@ -262,7 +246,9 @@ impl Client {
         pipeline.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1);
         pipeline.cmd("UNLINK").arg(key);
         let payload = Payload::Pipeline(pipeline);
-        let reply = self.write(&payload, self.single(), Repeat::Same).await?;
+        let reply = self
+            .write(key, &payload, self.single(), Repeat::Same)
+            .await?;
         let [head, deleted] = array(reply)?;
         Ok(Head {
             exists: integer(deleted)? > 0,
@@ -273,12 +259,21 @@ impl Client {
 
     pub(crate) async fn delete_many(&self, keys: &[&str]) -> Vec<Result<()>> {
         let budget = self.bulk();
-        let mut outcomes = Vec::with_capacity(keys.len());
-        for batch in keys.chunks(BATCH) {
-            let outcome = self.unlink(batch, budget).await.map(drop);
-            outcomes.resize(outcomes.len() + batch.len(), outcome);
+        match &self.servers {
+            Servers::Standalone(node) => {
+                let mut outcomes = Vec::with_capacity(keys.len());
+                for batch in keys.chunks(BATCH) {
+                    let outcome = unlink(node, batch, budget.anew()).await.map(drop);
+                    outcomes.resize(outcomes.len() + batch.len(), outcome);
+                }
+                outcomes
+            }
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(_) => {
+                let deleted = |[reply]: [Value; 1]| integer(reply).map(drop);
+                self.each_key(&Unlinks(keys), deleted).await
+            }
         }
-        outcomes
     }
 
     pub(crate) async fn compare_and_delete(&self, key: &str, expected: &[u8]) -> Result<bool> {
@@ -297,7 +292,7 @@ impl Client {
         pipeline.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1);
         pipeline.cmd("EXISTS").arg(key);
         let reply = self
-            .read(&Payload::Pipeline(pipeline), self.single())
+            .read(key, &Payload::Pipeline(pipeline), self.single())
             .await?;
         let [head, exists] = array(reply)?;
         Ok(Head {
@@ -312,7 +307,7 @@ impl Client {
         pipeline.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1);
         pipeline.cmd("PTTL").arg(key);
         let reply = self
-            .read(&Payload::Pipeline(pipeline), self.single())
+            .read(key, &Payload::Pipeline(pipeline), self.single())
             .await?;
         let [head, ttl] = array(reply)?;
         Ok((head_bytes(head)?, integer(ttl)?))
@@ -388,7 +383,7 @@ impl Client {
         pipeline.cmd("INCRBY").arg(key).arg(delta);
         pipeline.cmd("PTTL").arg(key);
         let payload = Payload::Transaction(pipeline);
-        let reply = self.write(&payload, budget, Repeat::Never).await?;
+        let reply = self.write(key, &payload, budget, Repeat::Never).await?;
         let [_, sum, left] = array(reply)?;
         let sum = integer(sum).map_err(|error| {
             // Here a key of another type is not a damaged entry but no counter.
@@ -399,61 +394,6 @@ impl Client {
             error
         })?;
         Ok((sum, integer(left)?))
-    }
-
-    /// Deletes every key that begins with `prefix` and says how many, and whether time sufficed.
-    pub(crate) async fn clear(&self, prefix: Option<&str>) -> Result<(u64, bool)> {
-        let deadline = Instant::now() + self.options.clear_timeout;
-        let pattern = prefix.map(|prefix| format!("{}*", escape_glob(prefix)));
-        let mut cursor = "0".to_owned();
-        let mut deleted = 0;
-        loop {
-            let mut budget = self.bulk();
-            budget.deadline = budget.deadline.min(deadline);
-            let mut command = cmd("SCAN");
-            command.arg(&cursor);
-            if let Some(pattern) = &pattern {
-                command.arg("MATCH").arg(pattern);
-            }
-            command.arg("COUNT").arg(BATCH);
-            let page = self.read(&command.into(), budget).await;
-            if page.is_err() && Instant::now() >= deadline {
-                return Ok((deleted, false));
-            }
-            let [next, keys] = array(page?)?;
-            let keys = all(keys)?
-                .into_iter()
-                .filter_map(|key| bytes(key).ok().flatten())
-                .filter(|key| prefix.is_none_or(|prefix| key.starts_with(prefix.as_bytes())))
-                .collect::<Vec<_>>();
-            for batch in keys.chunks(BATCH) {
-                let gone = self.unlink(batch, budget).await;
-                if gone.is_err() && Instant::now() >= deadline {
-                    return Ok((deleted, false));
-                }
-                deleted += gone?;
-            }
-            let next = bytes(next)?.unwrap_or_default();
-            if next == "0" {
-                return Ok((deleted, true));
-            }
-            cursor = String::from_utf8_lossy(&next).into_owned();
-            if Instant::now() >= deadline {
-                return Ok((deleted, false));
-            }
-        }
-    }
-
-    async fn unlink<K: AsRef<[u8]> + Sync>(&self, keys: &[K], budget: Budget) -> Result<u64> {
-        let mut command = cmd("UNLINK");
-        for key in keys {
-            command.arg(key.as_ref());
-        }
-        let deleted = integer(
-            self.write(&command.into(), budget.anew(), Repeat::Same)
-                .await?,
-        )?;
-        Ok(u64::try_from(deleted).unwrap_or_default())
     }
 
     fn single(&self) -> Budget {
@@ -469,31 +409,51 @@ impl Client {
         Timestamp::as_millis(self.options.clock.wall()).to_string()
     }
 
+    /// Sends a batch and reads each key's replies.
+    async fn each_key<B, T, const N: usize>(
+        &self,
+        batch: &B,
+        parse: impl Fn([Value; N]) -> Result<T> + Send,
+    ) -> Vec<Result<T>>
+    where
+        B: PerKey<N>,
+    {
+        let replies = self.servers.each_key(batch, self.bulk()).await;
+        replies
+            .into_iter()
+            .map(|reply| reply.and_then(&parse))
+            .collect()
+    }
+
     fn read<'a>(
         &'a self,
+        key: &'a str,
         payload: &'a Payload,
         budget: Budget,
     ) -> impl Future<Output = Result<Value>> + Send + 'a {
-        self.call(Call {
+        let call = Call {
             payload,
             repeat: Repeat::Same,
             is_write: false,
             budget,
-        })
+        };
+        self.servers.call(key.as_bytes(), call)
     }
 
     fn write<'a>(
         &'a self,
+        key: &'a str,
         payload: &'a Payload,
         budget: Budget,
         repeat: Repeat<'a>,
     ) -> impl Future<Output = Result<Value>> + Send + 'a {
-        self.call(Call {
+        let call = Call {
             payload,
             repeat,
             is_write: true,
             budget,
-        })
+        };
+        self.servers.call(key.as_bytes(), call)
     }
 
     /// Runs a script by its hash, and by its text where the server does not know it.
@@ -506,7 +466,7 @@ impl Client {
         budget: Budget,
     ) -> Result<Value> {
         let known = Payload::Command(script.by_hash(key, args));
-        let reply = self.write(&known, budget, repeat).await?;
+        let reply = self.write(key, &known, budget, repeat).await?;
         let Value::ServerError(error) = &reply else {
             return Ok(reply);
         };
@@ -514,8 +474,43 @@ impl Client {
             return Err(from_server(error));
         }
         let taught = Payload::Command(script.by_text(key, args));
-        self.write(&taught, budget.anew(), repeat).await
+        self.write(key, &taught, budget.anew(), repeat).await
     }
+}
+
+/// Asks a server for a sign of life.
+async fn ping(node: &Node, budget: Budget) -> Result<()> {
+    match reading(&cmd("PING").into(), budget, node).await? {
+        Value::SimpleString(_) => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Sends a read to this very server.
+async fn reading(payload: &Payload, budget: Budget, node: &Node) -> Result<Value> {
+    let call = Call {
+        payload,
+        repeat: Repeat::Same,
+        is_write: false,
+        budget,
+    };
+    node.call(call).await?.settle()
+}
+
+/// Deletes keys at this very server, in one command.
+async fn unlink<K: AsRef<[u8]> + Sync>(node: &Node, keys: &[K], budget: Budget) -> Result<u64> {
+    let mut command = cmd("UNLINK");
+    for key in keys {
+        command.arg(key.as_ref());
+    }
+    let call = Call {
+        payload: &command.into(),
+        repeat: Repeat::Same,
+        is_write: true,
+        budget,
+    };
+    let deleted = integer(node.call(call).await?.settle()?)?;
+    Ok(u64::try_from(deleted).unwrap_or_default())
 }
 
 fn command(name: &str, args: usize, bytes: usize) -> Cmd {
@@ -534,15 +529,6 @@ fn set_command(write: &Write<'_>) -> Cmd {
     command
 }
 
-fn batch_length(writes: &[Write<'_>]) -> usize {
-    let mut bytes = 0;
-    let fitting = writes.iter().take(BATCH).take_while(|write| {
-        bytes += write.stored.len();
-        bytes <= BATCH_BYTES
-    });
-    fitting.count().max(1)
-}
-
 fn lengths(keys: &[&str]) -> usize {
     keys.iter().map(|key| key.len()).sum()
 }
@@ -553,40 +539,4 @@ fn whole_millis(span: Duration) -> u64 {
 
 fn millis_text(span: Duration) -> String {
     whole_millis(span).to_string()
-}
-
-/// Takes the special meaning from the characters that `SCAN MATCH` knows.
-fn escape_glob(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn globs_lose_their_meaning() {
-        assert_eq!(escape_glob(r"a*b?[c]\d^-"), r"a\*b\?\[c\]\\d\^\-");
-        assert_eq!(escape_glob("ü {tag}"), "ü {tag}");
-    }
-
-    #[test]
-    fn batches_are_bounded_in_bytes_and_length() {
-        let write = |bytes: usize| Write {
-            key: "k",
-            stored: vec![0; bytes].into(),
-            value_offset: 0,
-            keep_for: None,
-        };
-        assert_eq!(batch_length(&vec![write(1); BATCH + 1]), BATCH);
-        assert_eq!(batch_length(&vec![write(1024 * 1024); 9]), 4);
-        assert_eq!(batch_length(&[write(BATCH_BYTES + 1), write(1)]), 1);
-    }
 }

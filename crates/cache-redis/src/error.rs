@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cache_core::{CacheError, ConnectionError, ErrorKind};
+use cache_core::{CacheError, ConnectionError, ErrorKind, Topology};
 use redis::{RedisError, ServerError};
 
 pub(crate) const BACKEND: &str = "redis";
@@ -107,19 +107,19 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "MOVED",
         ErrorKind::Configuration,
         false,
-        "the server is a cluster node and the key is elsewhere",
+        "the server is a node of a cluster and the key is elsewhere; choose the topology cluster",
     ),
     (
         "ASK",
         ErrorKind::Configuration,
         false,
-        "the server is a cluster node and the key is moving",
+        "the server is a node of a cluster and the key is moving; choose the topology cluster",
     ),
     (
         "CROSSSLOT",
         ErrorKind::Configuration,
         false,
-        "the server is a cluster node and the keys are apart",
+        "the server is a node of a cluster and the keys are apart; choose the topology cluster",
     ),
     (
         "ERR AUTH",
@@ -152,10 +152,16 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "the server has no database of this number",
     ),
     (
+        "ERR This instance has cluster support disabled",
+        ErrorKind::Configuration,
+        false,
+        "the server is not a node of a cluster; choose the topology standalone",
+    ),
+    (
         "ERR SELECT is not allowed",
         ErrorKind::Configuration,
         false,
-        "the server is a cluster node and has only database 0",
+        "the server is a node of a cluster and has only database 0",
     ),
     // The entry is not what the command needs.
     (
@@ -223,6 +229,22 @@ pub(crate) fn is_demoted(error: &ServerError) -> bool {
     error.code() == "READONLY"
 }
 
+/// Whether a server refused user or password, so that fresh ones may help.
+pub(crate) fn is_refused_password(error: &ServerError) -> bool {
+    let is_older_form = || {
+        let details = error.details().unwrap_or_default();
+        error.code() == "ERR" && details.starts_with("invalid password")
+    };
+    matches!(error.code(), "WRONGPASS" | "NOAUTH") || is_older_form()
+}
+
+/// Where an exchange failed, as its error shows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) topology: Topology,
+}
+
 /// How an exchange with a server failed, other than by an error reply.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
@@ -268,6 +290,10 @@ impl Failure {
                 ErrorKind::Connection,
                 "the server does not speak the Redis protocol",
             ),
+            #[cfg(feature = "tls")]
+            Client::Io if tls_failure(error).is_some() => {
+                tls_failure(error).unwrap_or_else(Self::hang_up)
+            }
             Client::Io => Self {
                 is_hang_up: error.is_connection_dropped() && !error.is_connection_refusal(),
                 ..Self::new(ErrorKind::Connection, io_reason(error))
@@ -287,13 +313,24 @@ impl Failure {
     }
 
     /// The error that callers see.
-    pub(crate) fn into_error(self, address: &str, attempt: u32, waited: Duration) -> CacheError {
+    pub(crate) fn into_error(self, place: Place<'_>, attempt: u32, waited: Duration) -> CacheError {
         let sent = self.sent;
-        let source = ConnectionError::new(self.reason, address).with_attempt(attempt, waited);
+        let source = ConnectionError::new(self.reason, place.address)
+            .with_topology(place.topology)
+            .with_attempt(attempt, waited);
         CacheError::from_source(self.kind, source)
             .with_backend(BACKEND)
             .with_may_have_happened(sent)
     }
+}
+
+/// What the client's error says about TLS, for what a server objects to after the handshake.
+#[cfg(feature = "tls")]
+fn tls_failure(error: &RedisError) -> Option<Failure> {
+    use std::error::Error as _;
+
+    let error = error.source()?.downcast_ref::<std::io::Error>()?;
+    crate::client::tls_failure(error)
 }
 
 fn io_reason(error: &RedisError) -> String {
@@ -449,6 +486,11 @@ mod tests {
             ),
             ("ERR invalid password", ErrorKind::Configuration, false),
             ("ERR invalid DB index", ErrorKind::Configuration, false),
+            (
+                "ERR This instance has cluster support disabled",
+                ErrorKind::Configuration,
+                false,
+            ),
             (
                 "ERR SELECT is not allowed in cluster mode",
                 ErrorKind::Configuration,

@@ -23,7 +23,9 @@
 //! The `RedisCache...Error` names are those of [`cache_core`]'s concrete errors, which are found as
 //! the [`source`](std::error::Error::source) of a [`CacheError`](cache_core::CacheError).
 
+mod address;
 mod client;
+mod credentials;
 mod error;
 mod options;
 mod storage;
@@ -33,5 +35,6 @@ pub use cache_core::{
     ConnectionError as RedisCacheConnectionError, KeyError as RedisCacheKeyError,
     SerializationError as RedisCacheSerializationError,
 };
-pub use options::RedisOptions;
+pub use credentials::{Credentials, CredentialsProvider, PasswordFile};
+pub use options::{RedisOptions, TlsOptions};
 pub use storage::RedisCacheStorage;

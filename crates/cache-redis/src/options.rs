@@ -1,24 +1,27 @@
 //! How to reach a server and how long to wait for it.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::settings::{Setting, Settings, settle};
+use cache_core::settings::settle;
 use cache_core::{
-    CacheError, Clock, ConfigurationError, ConfigurationErrors, StorageInfo, SystemClock, millis,
-    secs,
+    CacheError, Clock, ConfigurationError, ConfigurationErrors, StorageInfo, SystemClock, Topology,
+    millis, secs,
 };
 
+use crate::address::{Address, is_host};
+use crate::credentials::{Credentials, CredentialsProvider, FixedPassword};
+
+mod environment;
 mod settings;
+mod tls;
 mod url;
 
-use settings::{
-    ATTEMPT_TIMEOUT, BULK_TIMEOUT, CLEAR_TIMEOUT, CONNECT_TIMEOUT, CONNECTIONS, DATABASE, HOST,
-    MAX_VALUE_BYTES, PASSWORD, PORT, TIMEOUT, URL, USERNAME,
-};
-use url::{is_host, parse_url};
+pub use tls::TlsOptions;
+#[cfg(feature = "tls")]
+pub(crate) use tls::{ClientCertificate, Pem, Roots};
+use url::parse_url;
 
 /// How to reach a Redis or Valkey server and how long to wait for it.
 ///
@@ -37,15 +40,21 @@ use url::{is_host, parse_url};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisOptions {
-    /// Host name or address of the server. Defaults to 127.0.0.1.
+    /// Host name or address of the server, or of any server of the cluster. Defaults to 127.0.0.1.
     pub host: String,
     /// TCP port. Defaults to 6379.
     pub port: u16,
-    /// ACL user. Defaults to the server's default user.
+    /// Whether that is one server or the entry to a cluster, which needs the feature `cluster`.
+    /// Defaults to one server.
+    pub topology: Topology,
+    /// ACL user. Defaults to the one that comes with the credentials, or else the server's default
+    /// user.
     pub username: Option<String>,
-    /// Number of the logical database. Defaults to 0.
+    /// Number of the logical database; a cluster has only 0. Defaults to 0.
     pub database: u32,
-    /// How many multiplexed connections calls share. More than one helps only with values of tens
+    /// How connections are encrypted, which needs the feature `tls`. Defaults to not at all.
+    pub tls: Option<TlsOptions>,
+    /// How many multiplexed connections calls share, to each server. More than one helps only with values of tens
     /// of KB. Defaults to 1.
     pub connections: u32,
     /// The longest a new connection may take: name, TCP, authentication and first answer together.
@@ -62,18 +71,9 @@ pub struct RedisOptions {
     pub clear_timeout: Duration,
     /// The longest encoded value in bytes, checked before any I/O. Defaults to 1 MiB.
     pub max_value_bytes: usize,
-    password: Option<Secret>,
+    more_seeds: Vec<Address>,
+    credentials: Option<Arc<dyn CredentialsProvider>>,
     pub(crate) clock: Arc<dyn Clock>,
-}
-
-/// Text that `Debug` does not show.
-#[derive(Clone)]
-struct Secret(Arc<str>);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// The longest string that Redis stores.
@@ -85,31 +85,16 @@ const LONGEST_TIMEOUT: Duration = secs(3600);
 const MOST_CONNECTIONS: u32 = 64;
 
 impl RedisOptions {
-    /// Every environment variable that [`from_env`](Self::from_env) reads.
-    pub const SETTINGS: &'static [&'static Setting] = &[
-        &URL,
-        &HOST,
-        &PORT,
-        &USERNAME,
-        &PASSWORD,
-        &DATABASE,
-        &CONNECTIONS,
-        &CONNECT_TIMEOUT,
-        &ATTEMPT_TIMEOUT,
-        &TIMEOUT,
-        &BULK_TIMEOUT,
-        &CLEAR_TIMEOUT,
-        &MAX_VALUE_BYTES,
-    ];
-
     /// The server at `host` and `port`, with the default budgets and without a password.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
             host: host.into(),
             port,
+            topology: Topology::Standalone,
             username: None,
             database: 0,
+            tls: None,
             connections: 1,
             connect_timeout: millis(300),
             attempt_timeout: millis(100),
@@ -117,81 +102,44 @@ impl RedisOptions {
             bulk_timeout: secs(2),
             clear_timeout: secs(60),
             max_value_bytes: StorageInfo::MAX_VALUE_BYTES,
-            password: None,
+            more_seeds: Vec::new(),
+            credentials: None,
             clock: Arc::new(SystemClock::new()),
         }
     }
 
     /// The server that `url` names: `redis://[user:password@]host[:port][/database]`, with
-    /// percent-encoding where user or password need it; `valkey://` is the same.
+    /// percent-encoding where user or password need it; `valkey://` is the same, and `rediss://`
+    /// and `valkeys://` are encrypted. Several `host:port` with commas in between are entries to
+    /// one cluster.
     ///
     /// # Errors
     ///
     /// `Configuration`, saying what is wrong without quoting the URL, which may hold a password.
     pub fn from_url(url: &str) -> Result<Self, CacheError> {
-        parse_url(url).map_err(|complaint| {
+        let options = parse_url(url).and_then(|options| {
+            if options.username.is_some() && options.credentials.is_none() {
+                return Err("names a user without a password");
+            }
+            Ok(options)
+        });
+        options.map_err(|complaint| {
             ConfigurationError::new("url", format!("the Redis URL {complaint}")).into()
         })
     }
 
-    /// The server that the environment names; see [`SETTINGS`](Self::SETTINGS).
-    ///
-    /// # Errors
-    ///
-    /// `Configuration` with every problem at once: no address, values that cannot be read,
-    /// contradictions, unknown names that begin with `CACHE_REDIS_`.
-    pub fn from_env() -> Result<Self, CacheError> {
-        let settings = Settings::from_env();
-        let mut problems = settings.unknown(Self::SETTINGS);
-        problems.retain(|problem| problem.variable.starts_with("CACHE_REDIS_"));
-        let options = Self::from_settings(&settings, &mut problems);
-        Ok(settle(options, problems)?)
+    /// One server, or the entry to a cluster.
+    #[must_use]
+    pub fn with_topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
     }
 
-    /// The server that `settings` name; what is wrong is added to `problems`. A pure function: it
-    /// neither reads the environment nor does any I/O.
+    /// Adds another server of the cluster, asked for the others where the first does not answer.
     #[must_use]
-    pub fn from_settings(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Self {
-        let known = problems.len();
-        let mut options = Self::address(settings, problems);
-        if let Some(connections) = settings.number(&CONNECTIONS, (1, MOST_CONNECTIONS), problems) {
-            options.connections = connections;
-        }
-        for (setting, timeout) in [
-            (&CONNECT_TIMEOUT, &mut options.connect_timeout),
-            (&ATTEMPT_TIMEOUT, &mut options.attempt_timeout),
-            (&TIMEOUT, &mut options.timeout),
-            (&BULK_TIMEOUT, &mut options.bulk_timeout),
-            (&CLEAR_TIMEOUT, &mut options.clear_timeout),
-        ] {
-            if let Some(duration) = settings.duration(setting, problems) {
-                *timeout = duration;
-            }
-        }
-        if settings.find(&ATTEMPT_TIMEOUT).is_none() {
-            options.attempt_timeout = options.attempt_timeout.min(options.timeout);
-        }
-        if let Some(bytes) = settings.bytes(&MAX_VALUE_BYTES, problems) {
-            options.max_value_bytes = bytes;
-        }
-        if options.attempt_timeout > options.timeout
-            && let Some(attempt) = settings.find(&ATTEMPT_TIMEOUT)
-        {
-            let whole = settings.variable(&TIMEOUT);
-            let complaint = format!("is longer than {whole}, which is {:?}", options.timeout);
-            problems.push(settings.refused(&ATTEMPT_TIMEOUT, attempt.value, &complaint));
-        }
-        if options.username.is_some() && options.password.is_none() {
-            let (user, password) = (settings.variable(&USERNAME), PASSWORD.name);
-            let problem = format!("{user} is set without {password}");
-            problems.push(ConfigurationError::new(user, problem));
-        }
-        // What is wrong with single values has been said; contradictions between them are only
-        // looked for where every value could be read.
-        if problems.len() == known {
-            problems.extend(options.problems());
-        }
-        options
+    pub fn with_seed(mut self, host: impl Into<String>, port: u16) -> Self {
+        self.more_seeds.push(Address::new(host, port));
+        self
     }
 
     /// The ACL user.
@@ -203,8 +151,21 @@ impl RedisOptions {
 
     /// The password of the user.
     #[must_use]
-    pub fn with_password(mut self, password: impl AsRef<str>) -> Self {
-        self.password = Some(Secret(password.as_ref().into()));
+    pub fn with_password(self, password: impl AsRef<str>) -> Self {
+        self.with_credentials(FixedPassword(Credentials::new(password)))
+    }
+
+    /// Where user and password of new connections come from, instead of a fixed password.
+    #[must_use]
+    pub fn with_credentials(mut self, provider: impl CredentialsProvider) -> Self {
+        self.credentials = Some(Arc::new(provider));
+        self
+    }
+
+    /// Encrypts connections.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsOptions) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -275,18 +236,21 @@ impl RedisOptions {
     /// `host:port`, as errors and logs show it.
     #[must_use]
     pub fn address_text(&self) -> String {
-        if self
-            .host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_ipv6())
-        {
-            return format!("[{}]:{}", self.host, self.port);
-        }
-        format!("{}:{}", self.host, self.port)
+        self.address().to_string()
     }
 
-    pub(crate) fn password(&self) -> Option<&str> {
-        self.password.as_ref().map(|Secret(text)| &**text)
+    pub(crate) fn address(&self) -> Address {
+        Address::new(self.host.as_str(), self.port)
+    }
+
+    /// Every address that was given.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = Address> + '_ {
+        std::iter::once(self.address()).chain(self.more_seeds.iter().cloned())
+    }
+
+    pub(crate) fn credentials(&self) -> Option<&dyn CredentialsProvider> {
+        self.credentials.as_deref()
     }
 
     /// Everything that no server could make sense of.
@@ -303,16 +267,25 @@ impl RedisOptions {
                 format!("{option} {complaint}"),
             ));
         };
-        if !is_host(&self.host) {
-            refuse(
-                "the Redis host",
-                "is not a host name or an address".to_owned(),
-            );
+        for Address { host, port } in self.more_seeds.iter().chain([&self.address()]) {
+            if !is_host(host) {
+                let complaint = "is not a host name or an address";
+                refuse("the Redis host", complaint.to_owned());
+            }
+            if *port == 0 {
+                refuse("the Redis port", "is 0".to_owned());
+            }
         }
-        if self.port == 0 {
-            refuse("the Redis port", "is 0".to_owned());
+        for (option, complaint) in self.contradictions() {
+            refuse(option, complaint.to_owned());
         }
-        if self.username.is_some() && self.password.is_none() {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.tls.as_ref().filter(|tls| tls.is_all_text())
+            && let Err(failure) = crate::client::connector(tls)
+        {
+            refuse("TLS to Redis:", failure.reason);
+        }
+        if self.username.is_some() && self.credentials.is_none() {
             refuse(
                 "the Redis user name",
                 "is set without a password".to_owned(),
@@ -347,64 +320,37 @@ impl RedisOptions {
         problems
     }
 
-    /// The address from a URL or from its parts, whichever is set.
-    fn address(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Self {
-        let url = settings.find(&URL);
-        let host = settings.find(&HOST);
-        let parts = [&HOST, &PORT, &USERNAME, &PASSWORD, &DATABASE];
-        let use_url = match (url, host) {
-            (None, None) => {
-                let name = URL.name;
-                let problem = format!(
-                    "{name} is not set; expected {} or {}",
-                    URL.accepts, HOST.name
-                );
-                problems.push(ConfigurationError::new(name, problem.replace('`', "")));
-                false
-            }
-            (None, Some(_)) => false,
-            // A named cache's own address replaces the common one, whatever its form.
-            (Some(url), Some(host)) if url.scoped != host.scoped => url.scoped,
-            (Some(_), _) => true,
-        };
-        if !use_url {
-            return Self::from_parts(settings, problems);
-        }
-        let url_is_scoped = url.is_some_and(|url| url.scoped);
-        for part in parts {
-            if settings
-                .find(part)
-                .is_some_and(|found| found.scoped == url_is_scoped || found.scoped)
-            {
-                let (url, part) = (settings.variable(&URL), settings.variable(part));
-                let problem = format!("{url} and {part} contradict each other; set one of them");
-                problems.push(ConfigurationError::new(part, problem));
-            }
-        }
-        let complaint = match parse_url(url.map(|url| url.value).unwrap_or_default()) {
-            Ok(options) => return options,
-            Err(complaint) => complaint,
-        };
-        problems.push(settings.refused(&URL, "", complaint));
-        Self::default()
-    }
-
-    fn from_parts(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Self {
-        let mut options = Self::default();
-        if let Some(host) = settings.find(&HOST) {
-            host.value.clone_into(&mut options.host);
-        }
-        if let Some(port) = settings.number(&PORT, (1, u16::MAX), problems) {
-            options.port = port;
-        }
-        if let Some(database) = settings.number(&DATABASE, (0, u32::from(u16::MAX)), problems) {
-            options.database = database;
-        }
-        options.username = settings.find(&USERNAME).map(|found| found.value.to_owned());
-        options.password = settings
-            .find(&PASSWORD)
-            .map(|found| Secret(found.value.into()));
-        options
+    /// What cannot be together, or not in this build.
+    fn contradictions(&self) -> Vec<(&'static str, &'static str)> {
+        let is_cluster = self.topology == Topology::Cluster;
+        let rules = [
+            (
+                is_cluster && !cfg!(feature = "cluster"),
+                "the Redis topology",
+                "cluster needs the Cargo feature \"cluster\" of cache-redis \
+                 (\"redis-cluster\" of cache-factory)",
+            ),
+            (
+                self.tls.is_some() && !cfg!(feature = "tls"),
+                "TLS to Redis",
+                "needs the Cargo feature \"tls\" of cache-redis (\"redis-tls\" of cache-factory)",
+            ),
+            (
+                !is_cluster && !self.more_seeds.is_empty(),
+                "the Redis address",
+                "names several servers, which only a cluster has; choose the topology cluster",
+            ),
+            (
+                is_cluster && self.database != 0,
+                "the Redis database",
+                "is not 0, and a cluster has no other",
+            ),
+        ];
+        rules
+            .into_iter()
+            .filter(|(is_broken, ..)| *is_broken)
+            .map(|(_, option, complaint)| (option, complaint))
+            .collect()
     }
 }
 
@@ -419,8 +365,10 @@ impl fmt::Debug for RedisOptions {
         let Self {
             host,
             port,
+            topology,
             username,
             database,
+            tls,
             connections,
             connect_timeout,
             attempt_timeout,
@@ -428,15 +376,19 @@ impl fmt::Debug for RedisOptions {
             bulk_timeout,
             clear_timeout,
             max_value_bytes,
-            password,
+            more_seeds,
+            credentials,
             clock: _,
         } = self;
         f.debug_struct("RedisOptions")
             .field("host", host)
             .field("port", port)
+            .field("more_seeds", more_seeds)
+            .field("topology", topology)
             .field("username", username)
-            .field("password", password)
+            .field("credentials", credentials)
             .field("database", database)
+            .field("tls", tls)
             .field("connections", connections)
             .field("connect_timeout", connect_timeout)
             .field("attempt_timeout", attempt_timeout)
@@ -452,27 +404,28 @@ impl fmt::Debug for RedisOptions {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> (RedisOptions, Vec<String>) {
-        let settings = Settings::from_pairs(pairs.iter().copied());
-        let mut problems = Vec::new();
-        let options = RedisOptions::from_settings(&settings, &mut problems);
-        (options, problems.iter().map(ToString::to_string).collect())
+    /// The password that a URL gave.
+    async fn password(options: &RedisOptions) -> String {
+        let provider = options.credentials().unwrap();
+        let credentials = provider.credentials(None).await.unwrap();
+        credentials.password().to_owned()
     }
 
-    #[test]
-    fn urls_are_taken_apart() {
+    #[tokio::test]
+    async fn urls_are_taken_apart() {
         let options =
             RedisOptions::from_url("redis://app:p%40ss%3A@cache.internal:7000/3").unwrap();
         assert_eq!(options.address_text(), "cache.internal:7000");
         assert_eq!(options.username.as_deref(), Some("app"));
-        assert_eq!(options.password(), Some("p@ss:"));
+        assert_eq!(password(&options).await, "p@ss:");
         assert_eq!(options.database, 3);
         let options = RedisOptions::from_url("valkey://:secret@[::1]").unwrap();
         assert_eq!(options.address_text(), "[::1]:6379");
         assert_eq!((options.username, options.database), (None, 0));
+        assert!(options.tls.is_none());
         let options = RedisOptions::from_url("REDIS://:a:b@c@10.0.0.7:1/").unwrap();
         assert_eq!(options.address_text(), "10.0.0.7:1");
-        assert_eq!(options.password(), Some("a:b@c"));
+        assert_eq!(password(&options).await, "a:b@c");
     }
 
     #[test]
@@ -483,7 +436,9 @@ mod tests {
             "redis://",
             "redis:///0",
             "http://:hunter2@host",
-            "rediss://:hunter2@host",
+            "rediss://:hunter2@host,",
+            "redis://:hunter2@host,other:0",
+            "redis://:hunter2@host,oth er",
             "redis://:hunter2@host/x",
             "redis://:hunter2@host/70000",
             "redis://:hunter2@host:0",
@@ -511,109 +466,59 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_required() {
-        let (_, problems) = read(&[]);
-        assert_eq!(
-            problems,
-            ["CACHE_REDIS_URL is not set; expected \
-              redis://[user:password@]host[:port][/database] or CACHE_REDIS_HOST"]
-        );
-    }
-
-    #[test]
-    fn url_and_parts_contradict_each_other() {
-        let (_, problems) = read(&[
-            ("CACHE_REDIS_URL", "redis://host"),
-            ("CACHE_REDIS_PASSWORD", "hunter2"),
-        ]);
-        assert_eq!(
-            problems,
-            ["CACHE_REDIS_URL and CACHE_REDIS_PASSWORD contradict each other; set one of them"]
-        );
-    }
-
-    #[test]
-    fn a_named_caches_own_address_wins() {
-        let settings = Settings::from_pairs([
-            ("CACHE_REDIS_URL", "redis://:common@shared"),
-            ("CACHE_GEO_REDIS_HOST", "geo"),
-            ("CACHE_REDIS_TIMEOUT", "700ms"),
-        ]);
-        let mut problems = Vec::new();
-        let geo = settings.named("geo").unwrap();
-        let options = RedisOptions::from_settings(&geo, &mut problems);
-        assert_eq!(problems, []);
-        assert_eq!((&*options.host, options.password()), ("geo", None));
-        assert_eq!(options.timeout, millis(700));
-    }
-
-    #[test]
-    fn everything_wrong_is_said_at_once() {
-        let (_, problems) = read(&[
-            ("CACHE_REDIS_HOST", "host"),
-            ("CACHE_REDIS_PORT", "0"),
-            ("CACHE_REDIS_TIMEOUT", "5 parsecs"),
-            ("CACHE_REDIS_CONNECTIONS", "-1"),
-        ]);
-        assert_eq!(
-            problems,
-            [
-                "CACHE_REDIS_PORT=\"0\" is not a whole number from 1 to 65535",
-                "CACHE_REDIS_CONNECTIONS=\"-1\" is not a whole number from 1 to 64",
-                "CACHE_REDIS_TIMEOUT=\"5 parsecs\" is not a duration; try 500ms, 2s",
-            ]
-        );
-    }
-
-    #[test]
-    fn contradictory_budgets_are_refused() {
-        let (_, problems) = read(&[
-            ("CACHE_REDIS_HOST", "host"),
-            ("CACHE_REDIS_ATTEMPT_TIMEOUT", "2s"),
-            ("CACHE_REDIS_USERNAME", "app"),
-        ]);
-        assert_eq!(
-            problems,
-            [
-                "CACHE_REDIS_ATTEMPT_TIMEOUT=\"2s\" is longer than CACHE_REDIS_TIMEOUT, \
-                 which is 500ms",
-                "CACHE_REDIS_USERNAME is set without CACHE_REDIS_PASSWORD",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_host_is_a_host_and_nothing_else() {
-        for host in [
-            "",
-            "a b",
-            "app:hunter2@cache",
-            "cache:6379",
-            "[::1]",
-            "a\0",
-            "a,b",
-            "a/b",
-        ] {
-            let error = RedisOptions::new(host, 6379).check().unwrap_err();
-            assert!(!error.to_string().contains("hunter2"), "{error}");
-            let (_, problems) = read(&[("CACHE_REDIS_HOST", host), ("CACHE_REDIS_DATABASE", "1")]);
-            assert_eq!(problems.len(), 1, "{host}");
-        }
-        for host in ["cache", "10.0.0.7", "::1", "my_cache-1.internal."] {
-            assert!(RedisOptions::new(host, 6379).check().is_ok(), "{host}");
+    fn urls_say_whether_connections_are_encrypted() {
+        for url in ["rediss://host", "VALKEYS://host:7000"] {
+            assert!(RedisOptions::from_url(url).unwrap().tls.is_some(), "{url}");
         }
     }
 
     #[test]
-    fn a_short_timeout_alone_is_no_contradiction() {
-        let (options, problems) = read(&[
-            ("CACHE_REDIS_HOST", "host"),
-            ("CACHE_REDIS_TIMEOUT", "50ms"),
-        ]);
-        assert!(problems.is_empty(), "{problems:?}");
-        assert_eq!(options.attempt_timeout, millis(50));
-        let options = RedisOptions::default().with_timeout(millis(20));
+    fn several_places_are_a_cluster() {
+        let options = RedisOptions::from_url("redis://a:1,b,[::1]:3").unwrap();
+        assert_eq!(options.topology, Topology::Cluster);
+        assert_eq!(options.address_text(), "a:1");
+        assert_eq!(
+            options.more_seeds,
+            [Address::new("b", 6379), Address::new("::1", 3)]
+        );
+        let alone = RedisOptions::new("a", 1).with_seed("b", 2);
+        let error = alone.check().unwrap_err().to_string();
+        assert!(error.contains("choose the topology cluster"), "{error}");
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_cluster_has_one_database() {
+        let options = RedisOptions::default().with_topology(Topology::Cluster);
         assert!(options.check().is_ok());
+        assert!(options.with_database(1).check().is_err());
+    }
+
+    #[cfg(not(any(feature = "cluster", feature = "tls")))]
+    #[test]
+    fn what_was_not_compiled_in_is_named_with_its_feature() {
+        let options = RedisOptions::default()
+            .with_topology(Topology::Cluster)
+            .with_tls(TlsOptions::new());
+        let error = options.check().unwrap_err().to_string();
+        assert!(error.contains("\"redis-cluster\""), "{error}");
+        assert!(error.contains("\"redis-tls\""), "{error}");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn pem_text_is_looked_at_before_any_connection() {
+        let key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
+        for tls in [
+            TlsOptions::new().with_roots_pem("no certificate"),
+            TlsOptions::new().with_roots_pem(key),
+            TlsOptions::new().with_client_certificate_pem("", key),
+        ] {
+            let options = RedisOptions::default().with_tls(tls);
+            let error = options.check().unwrap_err();
+            assert!(error.to_string().contains("PEM"), "{error}");
+            assert!(!format!("{error:?} {options:?}").contains("hunter2"));
+        }
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! One exchange with a server: on which connection, for how long, and whether again.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cache_core::{ErrorKind, Result};
 use redis::{RedisError, Value, cmd};
 use tokio::time::Instant;
 
+use super::NO_SCRIPT;
 use super::lane::Lane;
 use super::link::{Exchange, Link, Payload};
+use super::node::Node;
 use super::silence::{DOUBT_AFTER, DOUBTFUL_PATIENCE};
-use super::{Client, NO_SCRIPT};
 use crate::error::{Failure, from_server, is_demoted};
 
 /// What may be done when an attempt fails in a way that leaves its outcome open.
@@ -52,20 +52,48 @@ struct Ready {
     since: Instant,
 }
 
-impl Client {
+/// What a server answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The reply, which may be an error reply.
+    pub(super) reply: Value,
+    /// Whether an earlier attempt of the same write may have been executed.
+    pub(super) may_have_run: bool,
+}
+
+impl Answer {
+    /// The reply, unless it is a refusal of something that may have been executed before.
+    pub(super) fn settle(self) -> Result<Value> {
+        match self.reply {
+            // A script that the server does not know is sent once more by whoever runs it.
+            Value::ServerError(error) if self.may_have_run && error.code() != NO_SCRIPT => {
+                Err(from_server(&error).with_may_have_happened(true))
+            }
+            reply => Ok(reply),
+        }
+    }
+}
+
+impl Node {
     /// Sends a call, on a connection that is fit for it, and once more where that is safe.
     ///
     /// Error replies are values here. What the caller drops half-way has happened or not.
-    pub(super) async fn call(&self, call: Call<'_>) -> Result<Value> {
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer> {
         if call.budget.started >= call.budget.deadline {
             // Sent all the same, it would be one more timeout on a connection that may be fine.
             let failure = Failure::new(ErrorKind::Timeout, "no time was left to begin");
-            return Err(failure.into_error(&self.address, 1, Duration::ZERO));
+            return Err(failure.into_error(self.place(), 1, Duration::ZERO));
         }
         let lane = self.lane();
         let first = match ready_at_hand(lane, &call) {
             Some(mut ready) => match ready.exchange(&call, 1).await {
-                Exchange::Reply(reply) if !is_demotion(&reply) => return Ok(reply),
+                Exchange::Reply(reply) if !is_demotion(&reply) => {
+                    let may_have_run = false;
+                    return Ok(Answer {
+                        reply,
+                        may_have_run,
+                    });
+                }
                 outcome => Some((ready, outcome)),
             },
             None => None,
@@ -80,14 +108,14 @@ impl Client {
         lane: &Lane,
         mut call: Call<'_>,
         mut first: Option<(Ready, Exchange)>,
-    ) -> Result<Value> {
+    ) -> Result<Answer> {
         let started = call.budget.started;
         let mut attempt = 1;
         let mut was_sent = false;
         loop {
             let failed = |mut failure: Failure| {
                 failure.sent |= was_sent;
-                failure.into_error(&self.address, attempt, started.elapsed())
+                failure.into_error(self.place(), attempt, started.elapsed())
             };
             let (ready, outcome) = match first.take() {
                 Some(first) => first,
@@ -103,14 +131,11 @@ impl Client {
                 if is_demotion(&reply) {
                     pulse.give_up();
                 }
-                match reply {
-                    // Refused now, but an earlier attempt may have been executed. A script that
-                    // the server does not know is sent once more by whoever runs it.
-                    Value::ServerError(error) if was_sent && error.code() != NO_SCRIPT => {
-                        Err(from_server(&error).with_may_have_happened(true))
-                    }
-                    reply => Ok(reply),
-                }
+                let may_have_run = was_sent;
+                Ok(Answer {
+                    reply,
+                    may_have_run,
+                })
             };
             let mut failure = match outcome {
                 Exchange::Reply(reply) => return answered(reply),
@@ -140,14 +165,6 @@ impl Client {
             was_sent = call.is_write;
             attempt += 1;
         }
-    }
-
-    fn lane(&self) -> &Lane {
-        if let [only] = &*self.lanes {
-            return only;
-        }
-        let next = self.next_lane.fetch_add(1, Ordering::Relaxed);
-        &self.lanes[next % self.lanes.len()]
     }
 }
 

@@ -7,15 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bb8_redis::bb8;
+use cache_core::ErrorKind;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::link::{EndOnDrop, Exchange, Link, Payload, Pulse, Watched};
+use super::link::{EndOnDrop, Exchange, Link, Payload, Pulse, Socket, Watched};
 use super::silence::{DIAL_AFTER, LOOK_AFTER};
-use crate::error::Failure;
+#[cfg(feature = "tls")]
+use super::tls::encrypt;
+use crate::address::Address;
+use crate::credentials::Credentials;
+use crate::error::{Failure, is_refused_password};
 use crate::options::RedisOptions;
 
 /// The kernel gives a connection up when sent bytes stay unacknowledged for this long.
@@ -24,6 +30,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The kernel asks a silent peer for a sign of life after this long, and this often.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a provider of credentials may take.
+const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many commands may wait for the connection's driver. The client's own default of 50 makes
 /// callers queue twice at high concurrency.
@@ -36,6 +45,7 @@ const QUEUED_COMMANDS: usize = 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
     options: Arc<RedisOptions>,
+    address: Address,
     dials: Arc<Dials>,
 }
 
@@ -135,7 +145,7 @@ impl Drop for UnderWay<'_> {
             None => {
                 self.dials.is_orphaned.store(true, Ordering::Release);
                 let reason = "the runtime that was connecting has ended";
-                Some(Failure::new(cache_core::ErrorKind::Connection, reason))
+                Some(Failure::new(ErrorKind::Connection, reason))
             }
         };
         self.dials.under_way.fetch_sub(1, Ordering::AcqRel);
@@ -187,27 +197,100 @@ impl bb8::ManageConnection for Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(options: Arc<RedisOptions>, dials: Arc<Dials>) -> Self {
-        Self { options, dials }
+    pub(super) fn new(options: Arc<RedisOptions>, address: Address, dials: Arc<Dials>) -> Self {
+        Self {
+            options,
+            address,
+            dials,
+        }
     }
 
     /// A connection that has answered. A stopped server still accepts connections, so only a reply
     /// counts.
     async fn dial(&self) -> Result<Link, Failure> {
+        let credentials = self.credentials(None).await?;
+        let (mut link, replies) = self
+            .in_time(async |until| {
+                let mut link = self.connect(until).await?;
+                let replies = self.sign_in(&mut link, credentials.as_ref(), until).await?;
+                Ok((link, replies))
+            })
+            .await?;
+        let Some(refused) = credentials.filter(|_| is_sign_in_refused(&replies)) else {
+            return accepted(replies).map(|()| link);
+        };
+        // Passwords are rotated: whoever gives them is asked once more.
+        let fresh = self.credentials(Some(&refused)).await?;
+        if fresh.as_ref() == Some(&refused) {
+            return accepted(replies).map(|()| link);
+        }
+        let replies = self
+            .in_time(async |until| self.sign_in(&mut link, fresh.as_ref(), until).await)
+            .await?;
+        accepted(replies).map(|()| link)
+    }
+
+    /// Runs one part of a dial within the time for a connection.
+    async fn in_time<T>(
+        &self,
+        part: impl AsyncFnOnce(Instant) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let patience = self.options.connect_timeout;
         let until = Instant::now() + patience;
-        match timeout_at(until, self.establish(until)).await {
-            Ok(dialed) => dialed,
+        match timeout_at(until, part(until)).await {
+            Ok(outcome) => outcome,
             Err(_) => Err(Failure::no_answer(patience)),
         }
     }
 
-    async fn establish(&self, until: Instant) -> Result<Link, Failure> {
+    /// What to sign in with; not part of the time for a connection.
+    async fn credentials(
+        &self,
+        refused: Option<&Credentials>,
+    ) -> Result<Option<Credentials>, Failure> {
+        let Some(provider) = self.options.credentials() else {
+            return Ok(None);
+        };
+        match timeout(CREDENTIALS_PATIENCE, provider.credentials(refused)).await {
+            Ok(Ok(credentials)) => Ok(Some(credentials)),
+            Ok(Err(error)) => Err(Failure::new(error.kind(), error.message())),
+            Err(_) => {
+                let reason = "the provider of the credentials did not answer";
+                Err(Failure::new(ErrorKind::Timeout, reason))
+            }
+        }
+    }
+
+    async fn connect(&self, until: Instant) -> Result<Link, Failure> {
         let stream = self
             .connect_tcp()
             .await
             .map_err(|error| unreachable(&error))?;
         let socket = same_socket(&stream).map_err(|error| unreachable(&error))?;
+        match &self.options.tls {
+            None => self.speak(stream, socket).await,
+            #[cfg(feature = "tls")]
+            Some(tls) => {
+                let handshake = encrypt(tls, &self.address.host, stream);
+                match timeout_at(until, handshake).await {
+                    Ok(stream) => self.speak(stream?, socket).await,
+                    Err(_) => Err(no_handshake(self.options.connect_timeout)),
+                }
+            }
+            #[cfg(not(feature = "tls"))]
+            Some(_) => {
+                _ = until;
+                let reason = "this build has no TLS";
+                Err(Failure::new(ErrorKind::Configuration, reason))
+            }
+        }
+    }
+
+    /// Starts the connection's driver.
+    async fn speak<S>(&self, stream: S, socket: socket2::Socket) -> Result<Link, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let pulse = Arc::new(Pulse::new(Arc::clone(&self.options.clock)));
         let watched = Watched {
             stream,
@@ -228,13 +311,16 @@ impl Dialer {
             let _end = end;
             driver.await;
         });
-        let mut link = Link::new(connection, pulse, socket, driver.abort_handle());
-        self.set_up(&mut link, until).await?;
-        Ok(link)
+        let is_encrypted = self.options.tls.is_some();
+        let socket = Socket {
+            socket,
+            is_encrypted,
+        };
+        Ok(Link::new(connection, pulse, socket, driver.abort_handle()))
     }
 
     async fn connect_tcp(&self) -> io::Result<TcpStream> {
-        let RedisOptions { host, port, .. } = &*self.options;
+        let Address { host, port } = &self.address;
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         // Nagle's algorithm would hold a command back until the one before it is acknowledged.
         stream.set_nodelay(true)?;
@@ -251,17 +337,26 @@ impl Dialer {
 
     /// Signs in and selects the database, or asks for any answer where there is nothing to set up.
     /// A round trip of its own: nothing else is on the connection yet.
-    async fn set_up(&self, link: &mut Link, until: Instant) -> Result<(), Failure> {
+    async fn sign_in(
+        &self,
+        link: &mut Link,
+        credentials: Option<&Credentials>,
+        until: Instant,
+    ) -> Result<Vec<Value>, Failure> {
         let RedisOptions {
-            username, database, ..
+            username,
+            database,
+            tls,
+            ..
         } = &*self.options;
+        let is_encrypted = tls.is_some();
         let mut commands = Pipeline::with_capacity(2);
-        if let Some(password) = self.options.password() {
+        if let Some(credentials) = credentials {
             let auth = commands.cmd("AUTH");
-            if let Some(username) = username {
+            if let Some(username) = username.as_deref().or(credentials.username()) {
                 auth.arg(username);
             }
-            auth.arg(password);
+            auth.arg(credentials.password());
         }
         if *database != 0 {
             commands.cmd("SELECT").arg(*database);
@@ -269,30 +364,58 @@ impl Dialer {
         if commands.is_empty() {
             commands.cmd("PING");
         }
-        let replies = match link
+        match link
             .exchange(&Payload::Pipeline(commands), Instant::now(), until)
             .await
         {
-            Exchange::Reply(Value::Array(replies)) => replies,
-            Exchange::Reply(_) => return Err(not_redis()),
-            Exchange::Failed(error) => return Err(Failure::from_client(&error)),
-            Exchange::Ended => return Err(Failure::hang_up()),
-            Exchange::TooLate => return Err(Failure::no_answer(self.options.connect_timeout)),
-        };
-        replies.into_iter().try_for_each(|reply| match reply {
-            Value::Okay => Ok(()),
-            Value::SimpleString(text) if text == "PONG" => Ok(()),
-            Value::ServerError(error) => Err(Failure::from_server(&error)),
-            _ => Err(not_redis()),
-        })
+            Exchange::Reply(Value::Array(replies)) => Ok(replies),
+            Exchange::Reply(_) => Err(not_redis()),
+            Exchange::Failed(error) => Err(explained(Failure::from_client(&error), is_encrypted)),
+            Exchange::Ended => Err(explained(Failure::hang_up(), is_encrypted)),
+            Exchange::TooLate => Err(Failure::no_answer(self.options.connect_timeout)),
+        }
     }
+}
+
+/// What the replies to a set-up say.
+fn accepted(replies: Vec<Value>) -> Result<(), Failure> {
+    replies.into_iter().try_for_each(|reply| match reply {
+        Value::Okay => Ok(()),
+        Value::SimpleString(text) if text == "PONG" => Ok(()),
+        Value::ServerError(error) => Err(Failure::from_server(&error)),
+        _ => Err(not_redis()),
+    })
+}
+
+/// Whether the server refused user or password.
+fn is_sign_in_refused(replies: &[Value]) -> bool {
+    replies
+        .iter()
+        .any(|reply| matches!(reply, Value::ServerError(error) if is_refused_password(error)))
 }
 
 fn not_redis() -> Failure {
     Failure::new(
-        cache_core::ErrorKind::Connection,
+        ErrorKind::Connection,
         "the server does not speak the Redis protocol",
     )
+}
+
+/// Adds what most often is behind a connection that fails before the first answer.
+fn explained(mut failure: Failure, is_encrypted: bool) -> Failure {
+    if failure.kind == ErrorKind::Connection && !is_encrypted {
+        failure.reason.push_str("; does it expect TLS (rediss://)?");
+    }
+    failure
+}
+
+#[cfg(feature = "tls")]
+fn no_handshake(patience: Duration) -> Failure {
+    let reason = format!(
+        "no answer to the TLS handshake within {}ms; does the server expect TLS on this port?",
+        patience.as_millis()
+    );
+    Failure::new(ErrorKind::Timeout, reason)
 }
 
 /// A second handle to the socket of `stream`.
@@ -312,5 +435,5 @@ fn unreachable(error: &io::Error) -> Failure {
         // Names that do not resolve and exhausted descriptors explain themselves.
         _ => error.to_string(),
     };
-    Failure::new(cache_core::ErrorKind::Connection, reason)
+    Failure::new(ErrorKind::Connection, reason)
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::dial::{Dialer, Dials, FailedDial};
 use super::link::Link;
 use super::silence::LOOK_AFTER;
+use crate::address::Address;
 use crate::error::Failure;
 use crate::options::RedisOptions;
 
@@ -23,6 +24,7 @@ use crate::options::RedisOptions;
 #[derive(Debug)]
 pub(super) struct Lane {
     options: Arc<RedisOptions>,
+    address: Address,
     at_hand: RwLock<Option<Link>>,
     /// None once closed.
     pool: Mutex<Option<Dialing>>,
@@ -36,10 +38,11 @@ struct Dialing {
 
 impl Lane {
     /// A place without a connection. No I/O, no runtime needed.
-    pub(super) fn new(options: Arc<RedisOptions>) -> Self {
-        let pool = Mutex::new(Some(Dialing::new(&options)));
+    pub(super) fn new(options: Arc<RedisOptions>, address: Address) -> Self {
+        let pool = Mutex::new(Some(Dialing::new(&options, &address)));
         Self {
             options,
+            address,
             at_hand: RwLock::new(None),
             pool,
         }
@@ -123,7 +126,7 @@ impl Lane {
         if let Some(dialing) = &mut *pool
             && Arc::ptr_eq(&dialing.dials, dials)
         {
-            *dialing = Dialing::new(&self.options);
+            *dialing = Dialing::new(&self.options, &self.address);
         }
     }
 }
@@ -171,9 +174,9 @@ async fn take(pool: &Pool<Dialer>, dials: &Dials, deadline: Instant) -> Result<L
 }
 
 impl Dialing {
-    fn new(options: &Arc<RedisOptions>) -> Self {
+    fn new(options: &Arc<RedisOptions>, address: &Address) -> Self {
         let dials = Arc::new(Dials::default());
-        let dialer = Dialer::new(Arc::clone(options), Arc::clone(&dials));
+        let dialer = Dialer::new(Arc::clone(options), address.clone(), Arc::clone(&dials));
         let pool = Pool::builder()
             .max_size(1)
             .test_on_check_out(true)

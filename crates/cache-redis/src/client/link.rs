@@ -43,8 +43,7 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Shared {
     pulse: Arc<Pulse>,
-    /// The same socket once more, to look at without taking anything from it.
-    socket: socket2::Socket,
+    socket: Socket,
     driver: AbortHandle,
 }
 
@@ -59,7 +58,7 @@ impl Link {
     pub(super) fn new(
         connection: MultiplexedConnection,
         pulse: Arc<Pulse>,
-        socket: socket2::Socket,
+        socket: Socket,
         driver: AbortHandle,
     ) -> Self {
         let shared = Arc::new(Shared {
@@ -77,12 +76,7 @@ impl Link {
     /// Whether the server has closed the connection, read from the socket itself: a process that
     /// was frozen has had no chance to notice.
     pub(super) fn is_closed_by_server(&self) -> bool {
-        // The socket does not block: nothing to read is an error, of the harmless kind.
-        match self.shared.socket.peek(&mut [MaybeUninit::uninit()]) {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
-        }
+        self.shared.socket.is_closed_by_server()
     }
 
     /// Sends `payload` and waits for its reply until `until`; `now` is the present, or a moment
@@ -115,6 +109,26 @@ impl Link {
         Box::pin(timeout_at(until, watched))
             .await
             .unwrap_or(Exchange::TooLate)
+    }
+}
+
+/// The socket of a connection once more, to look at without taking anything from it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) socket: socket2::Socket,
+    pub(super) is_encrypted: bool,
+}
+
+impl Socket {
+    fn is_closed_by_server(&self) -> bool {
+        // The socket does not block: nothing to read is an error, of the harmless kind.
+        match self.socket.peek(&mut [MaybeUninit::uninit()]) {
+            Ok(0) => true,
+            // On a silent connection nothing is outstanding, and what TLS sends unasked is most
+            // likely its goodbye.
+            Ok(_) => self.is_encrypted,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
     }
 }
 

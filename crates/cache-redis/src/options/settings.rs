@@ -4,8 +4,8 @@ use cache_core::settings::Setting;
 
 pub(super) const URL: Setting = Setting {
     name: "CACHE_REDIS_URL",
-    meaning: "Where the server is, in one URL. Excludes the host, port, user, password and database variables.",
-    accepts: "`redis://[user:password@]host[:port][/database]`",
+    meaning: "Where the server is, in one URL; `rediss://` is encrypted. Excludes the host, port, user, password and database variables. Several `host:port` with commas in between are entries to one cluster.",
+    accepts: "`redis[s]://[user:password@]host[:port][/database]`",
     default: "none; this or `CACHE_REDIS_HOST` is required",
     secret: true,
 };
@@ -25,9 +25,9 @@ pub(super) const PORT: Setting = Setting {
 };
 pub(super) const USERNAME: Setting = Setting {
     name: "CACHE_REDIS_USERNAME",
-    meaning: "ACL user. Needs a password.",
+    meaning: "ACL user. Needs a password, from whichever source.",
     accepts: "text",
-    default: "the server's default user",
+    default: "the user in the secret, or else the server's default user",
     secret: false,
 };
 pub(super) const PASSWORD: Setting = Setting {
@@ -37,16 +37,86 @@ pub(super) const PASSWORD: Setting = Setting {
     default: "none",
     secret: true,
 };
+pub(super) const TOPOLOGY: Setting = Setting {
+    name: "CACHE_REDIS_TOPOLOGY",
+    meaning: "Whether the address is one server or the entry to a cluster. A cluster needs the feature `redis-cluster`.",
+    accepts: "`standalone` or `cluster`",
+    default: "`standalone`; `cluster` where the URL names several servers",
+    secret: false,
+};
+pub(super) const PASSWORD_FILE: Setting = Setting {
+    name: "CACHE_REDIS_PASSWORD_FILE",
+    meaning: "File that holds the password, read anew for each connection. Excludes other sources of the password.",
+    accepts: "a path",
+    default: "none",
+    secret: false,
+};
+pub(super) const PASSWORD_SECRET: Setting = Setting {
+    name: "CACHE_REDIS_PASSWORD_SECRET",
+    meaning: "Secret of AWS Secrets Manager that holds the password: as plain text, or as JSON with `password` and perhaps `username`. Fetched by the first connection, and again when the server refuses it. Excludes other sources of the password; needs the feature `secrets-manager`.",
+    accepts: "a secret's name or ARN",
+    default: "none",
+    secret: false,
+};
+pub(super) const SECRETS_ENDPOINT: Setting = Setting {
+    name: "CACHE_REDIS_PASSWORD_SECRET_ENDPOINT",
+    meaning: "Where Secrets Manager is, for private endpoints and tests.",
+    accepts: "a URL beginning with `https://` or `http://`",
+    default: "that of the region in `AWS_REGION`",
+    secret: false,
+};
+pub(super) const TLS: Setting = Setting {
+    name: "CACHE_REDIS_TLS",
+    meaning: "Whether connections are encrypted, where `CACHE_REDIS_HOST` names the server. Needs the feature `redis-tls`.",
+    accepts: "`true` or `false`",
+    default: "what the URL's scheme says; `false` without a URL",
+    secret: false,
+};
+pub(super) const TLS_ROOTS: Setting = Setting {
+    name: "CACHE_REDIS_TLS_ROOTS",
+    meaning: "Which authorities are trusted: Mozilla's as of the build, or those of the operating system.",
+    accepts: "`embedded` or `system`",
+    default: "`embedded`",
+    secret: false,
+};
+pub(super) const TLS_ROOTS_FILE: Setting = Setting {
+    name: "CACHE_REDIS_TLS_ROOTS_FILE",
+    meaning: "PEM file of the authorities that are trusted, and no others.",
+    accepts: "a path",
+    default: "none",
+    secret: false,
+};
+pub(super) const TLS_CERTIFICATE_FILE: Setting = Setting {
+    name: "CACHE_REDIS_TLS_CERTIFICATE_FILE",
+    meaning: "PEM file of the client certificate and its chain. Needs the key.",
+    accepts: "a path",
+    default: "none",
+    secret: false,
+};
+pub(super) const TLS_KEY_FILE: Setting = Setting {
+    name: "CACHE_REDIS_TLS_KEY_FILE",
+    meaning: "PEM file of the client certificate's private key.",
+    accepts: "a path",
+    default: "none",
+    secret: false,
+};
+pub(super) const TLS_SERVER_NAME: Setting = Setting {
+    name: "CACHE_REDIS_TLS_SERVER_NAME",
+    meaning: "Host name that the server's certificate has to be for.",
+    accepts: "a host name or an IP address",
+    default: "the host that is connected to",
+    secret: false,
+};
 pub(super) const DATABASE: Setting = Setting {
     name: "CACHE_REDIS_DATABASE",
-    meaning: "Number of the logical database.",
+    meaning: "Number of the logical database. A cluster has only 0.",
     accepts: "0 to 65535",
     default: "0",
     secret: false,
 };
 pub(super) const CONNECTIONS: Setting = Setting {
     name: "CACHE_REDIS_CONNECTIONS",
-    meaning: "How many multiplexed connections calls share. More than one helps only with values of tens of KB.",
+    meaning: "How many multiplexed connections calls share, to each server. More than one helps only with values of tens of KB.",
     accepts: "1 to 64",
     default: "1",
     secret: false,

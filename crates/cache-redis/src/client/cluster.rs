@@ -1,0 +1,431 @@
+//! A cluster: the server of each slot, redirects, and how the map of slots is kept.
+//!
+//! The redis crate's own cluster client follows a redirect and repeats a command whose connection
+//! dropped from one and the same budget of retries, so it either loses redirects or counts an
+//! `INCRBY` twice. Here each server is a [`Node`] as in a standalone set-up, with the same
+//! deadlines, the same rules of repetition and the same look at silent connections, and the
+//! cluster only decides which one to ask.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use cache_core::{CacheError, ErrorKind, Result, Topology};
+use redis::{Value, cmd};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::call::{Answer, Budget, Call, Repeat};
+use super::link::Payload;
+use super::node::Node;
+use super::slots::{Layout, Redirect, slot_of};
+use crate::address::Address;
+use crate::error::{Failure, Place, from_server};
+use crate::options::RedisOptions;
+
+mod asking;
+mod each;
+mod table;
+
+use asking::ask;
+use table::Table;
+
+/// How often one call is sent to another server than before.
+const MOST_REDIRECTS: usize = 5;
+
+/// The map of slots is read again at most this often by one process: thousands of clients that ask
+/// a cluster in trouble for its map have brought servers down.
+const READ_EVERY: Duration = Duration::from_secs(1);
+
+/// Up to this much is added, so that processes do not ask in step.
+const READ_JITTER_MILLIS: u64 = 200;
+
+/// The servers of a cluster.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    options: Arc<RedisOptions>,
+    shown_address: String,
+    table: RwLock<Option<Arc<Table>>>,
+    /// Whether something happened that the map of slots does not explain.
+    is_doubtful: AtomicBool,
+    is_closed: AtomicBool,
+    next: AtomicUsize,
+    /// Held by whoever reads the map.
+    reading: Mutex<Readings>,
+}
+
+/// When the map was read, and may be read again.
+#[derive(Debug, Default)]
+struct Readings {
+    not_before: Option<Instant>,
+    last_failure: Option<(Instant, CacheError)>,
+}
+
+/// Where a call goes next.
+struct Step {
+    node: Arc<Node>,
+    is_asking: bool,
+}
+
+impl Cluster {
+    /// A cluster whose servers are not known yet. No I/O.
+    pub(super) fn new(options: &Arc<RedisOptions>) -> Self {
+        Self {
+            options: Arc::clone(options),
+            shown_address: options.address_text(),
+            table: RwLock::new(None),
+            is_doubtful: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            next: AtomicUsize::new(0),
+            reading: Mutex::new(Readings::default()),
+        }
+    }
+
+    /// Sends a call to the server of `key`, and on to where that server or a new map of slots
+    /// sends it.
+    ///
+    /// A redirected call was not executed, so it is sent on whatever it is. After trouble with a
+    /// server the call goes to another one only if the slot has moved there meanwhile and the call
+    /// may be repeated.
+    pub(super) async fn call(&self, key: &[u8], mut call: Call<'_>) -> Result<Value> {
+        let slot = slot_of(key);
+        let deadline = call.budget.deadline;
+        let mut may_have_run = false;
+        let mut step = Step {
+            node: self.owner(slot, deadline).await?,
+            is_asking: false,
+        };
+        for _ in 0..=MOST_REDIRECTS {
+            let Step { node, is_asking } = &step;
+            let outcome = if *is_asking {
+                ask(node, call).await
+            } else {
+                node.call(call).await
+            };
+            let next = match &outcome {
+                Ok(answer) => {
+                    may_have_run |= answer.may_have_run;
+                    self.after_reply(&answer.reply, slot, node, deadline).await
+                }
+                Err(error) => {
+                    may_have_run |= error.may_have_happened();
+                    self.after_failure(error, call.repeat, slot, node, deadline)
+                        .await
+                }
+            };
+            let Some(next) = next else {
+                return settled(outcome, may_have_run);
+            };
+            if let (true, Repeat::With(payload)) = (may_have_run, call.repeat) {
+                call.payload = payload;
+            }
+            call.budget = call.budget.anew();
+            step = next;
+        }
+        let message = "the cluster sent the call from one server to the next too often";
+        Err(self.trouble(message).with_may_have_happened(may_have_run))
+    }
+
+    /// A server, another one each time.
+    pub(super) async fn any(&self, deadline: Instant) -> Result<Arc<Node>> {
+        let table = self.table(deadline).await?;
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let node = table
+            .nodes()
+            .iter()
+            .cycle()
+            .nth(next % table.nodes().len().max(1));
+        node.map(Arc::clone).ok_or_else(|| self.uncovered())
+    }
+
+    /// Every server that has slots.
+    pub(super) async fn primaries(&self, deadline: Instant) -> Result<Vec<Arc<Node>>> {
+        Ok(self.table(deadline).await?.nodes().to_vec())
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        if let Some(table) = self.known_table() {
+            table.nodes().iter().for_each(|node| node.close());
+        }
+    }
+
+    /// Where a call goes after `reply`; none where the reply is its answer.
+    async fn after_reply(
+        &self,
+        reply: &Value,
+        slot: u16,
+        node: &Arc<Node>,
+        deadline: Instant,
+    ) -> Option<Step> {
+        match Redirect::in_reply(reply, node.address()) {
+            Some(Redirect::Moved(slot, address)) => Some(Step {
+                node: self.moved(slot, &address),
+                is_asking: false,
+            }),
+            Some(Redirect::Ask(address)) => Some(Step {
+                node: self.node_at(&address),
+                is_asking: true,
+            }),
+            None if is_outdated(reply) => self.successor(slot, node, deadline).await,
+            None => None,
+        }
+    }
+
+    /// Where a call goes after `error`; none where the error is its answer.
+    async fn after_failure(
+        &self,
+        error: &CacheError,
+        repeat: Repeat<'_>,
+        slot: u16,
+        node: &Arc<Node>,
+        deadline: Instant,
+    ) -> Option<Step> {
+        if !matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) {
+            return None;
+        }
+        if error.may_have_happened() && matches!(repeat, Repeat::Never) {
+            self.doubt();
+            return None;
+        }
+        self.successor(slot, node, deadline).await
+    }
+
+    /// The server that has taken the slot over from `node`, if the map now says so.
+    async fn successor(&self, slot: u16, node: &Arc<Node>, deadline: Instant) -> Option<Step> {
+        self.doubt();
+        self.reread(deadline).await;
+        let table = self.known_table()?;
+        let owner = table.owner(slot)?;
+        (!Arc::ptr_eq(owner, node)).then(|| Step {
+            node: Arc::clone(owner),
+            is_asking: false,
+        })
+    }
+
+    async fn owner(&self, slot: u16, deadline: Instant) -> Result<Arc<Node>> {
+        let table = self.table(deadline).await?;
+        match table.owner(slot) {
+            Some(node) => Ok(Arc::clone(node)),
+            None => {
+                self.doubt();
+                Err(self.uncovered())
+            }
+        }
+    }
+
+    /// Notes that the map of slots is out of date; the next call that may reads it again.
+    fn doubt(&self) {
+        self.is_doubtful.store(true, Ordering::Release);
+    }
+
+    /// Notes a slot's new server.
+    fn moved(&self, slot: u16, address: &Address) -> Arc<Node> {
+        self.doubt();
+        let node = self.node_at(address);
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*table {
+            *table = Some(Arc::new(known.with_owner(slot, &node)));
+        }
+        drop(table);
+        self.close_if_closed(&node);
+        node
+    }
+
+    /// The server at an address, a new one where it is not known.
+    fn node_at(&self, address: &Address) -> Arc<Node> {
+        self.known_table()
+            .and_then(|table| table.node_at(address))
+            .unwrap_or_else(|| Arc::new(Node::new(&self.options, address)))
+    }
+
+    fn known_table(&self) -> Option<Arc<Table>> {
+        self.table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The map of slots: the known one, read again first if it is in doubt and due.
+    async fn table(&self, deadline: Instant) -> Result<Arc<Table>> {
+        if self.is_doubtful.load(Ordering::Acquire) {
+            self.reread(deadline).await;
+        }
+        match self.known_table() {
+            Some(table) => Ok(table),
+            None => self.first_table(deadline).await,
+        }
+    }
+
+    /// Reads the map for the first time; one caller reads, the others wait for what comes of it.
+    async fn first_table(&self, deadline: Instant) -> Result<Arc<Table>> {
+        let began = Instant::now();
+        let Ok(mut readings) = timeout_at(deadline, self.reading.lock()).await else {
+            let failure = Failure::no_answer(began.elapsed());
+            return Err(failure.into_error(self.place(), 1, began.elapsed()));
+        };
+        if let Some(table) = self.known_table() {
+            return Ok(table);
+        }
+        if let Some((at, error)) = &readings.last_failure
+            && *at >= began
+        {
+            return Err(error.clone());
+        }
+        let table = self.read_table(deadline, &mut readings).await?;
+        Ok(table)
+    }
+
+    /// Reads the map again, unless that was done a moment ago or is being done. What cannot be
+    /// read leaves the known map as it is.
+    async fn reread(&self, deadline: Instant) {
+        let Ok(mut readings) = self.reading.try_lock() else {
+            return;
+        };
+        let now = Instant::now();
+        let is_due = readings.not_before.is_none_or(|due| due <= now);
+        if is_due && self.known_table().is_some() {
+            // The outcome is in the map and in the doubt that stays.
+            _ = self.read_table(deadline, &mut readings).await;
+        }
+    }
+
+    /// Asks one server after another for the map of slots.
+    async fn read_table(&self, deadline: Instant, readings: &mut Readings) -> Result<Arc<Table>> {
+        self.is_doubtful.store(false, Ordering::Release);
+        let mut failure = self.uncovered();
+        for node in self.informants() {
+            match self.layout_of(&node, deadline).await {
+                Ok(layout) if !layout.ranges.is_empty() => {
+                    readings.rest();
+                    return Ok(self.install(&layout, &node));
+                }
+                Ok(_) => {}
+                Err(error) => failure = error,
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        self.doubt();
+        readings.rest();
+        readings.last_failure = Some((Instant::now(), failure.clone()));
+        Err(failure)
+    }
+
+    /// Whom to ask for the map: those that talk first, those that only copy after the others, the
+    /// given addresses last.
+    fn informants(&self) -> Vec<Arc<Node>> {
+        let mut informants = Vec::new();
+        let table = self.known_table();
+        if let Some(table) = &table {
+            let (talking, silent): (Vec<_>, Vec<_>) = table
+                .nodes()
+                .iter()
+                .cloned()
+                .partition(|node| node.is_talking());
+            informants.extend(talking);
+            informants.extend(table.replicas().iter().map(|at| self.node_at(at)));
+            informants.extend(silent);
+        }
+        informants.extend(self.options.seeds().map(|seed| self.node_at(&seed)));
+        informants
+    }
+
+    async fn layout_of(&self, node: &Node, deadline: Instant) -> Result<Layout> {
+        let patience = if node.is_talking() {
+            self.options.attempt_timeout
+        } else {
+            self.options.connect_timeout
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = patience.min(left);
+        let mut command = cmd("CLUSTER");
+        command.arg("SLOTS");
+        let call = Call {
+            payload: &Payload::Command(command),
+            repeat: Repeat::Same,
+            is_write: false,
+            budget: Budget::new(patience, patience),
+        };
+        match node.call(call).await?.settle()? {
+            Value::ServerError(error) => Err(from_server(&error)),
+            reply => Layout::parse(reply, node.address())
+                .ok_or_else(|| self.trouble("the server's map of slots cannot be read")),
+        }
+    }
+
+    /// Puts a new map in the place of the known one. Servers it names keep their connections;
+    /// those of others close when they are done.
+    fn install(&self, layout: &Layout, informant: &Arc<Node>) -> Arc<Table> {
+        let mut known = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let node_at = |address: &Address| {
+            let kept = known.as_ref().and_then(|table| table.node_at(address));
+            let informant = (informant.address() == address).then(|| Arc::clone(informant));
+            kept.or(informant)
+                .unwrap_or_else(|| Arc::new(Node::new(&self.options, address)))
+        };
+        let table = Arc::new(Table::new(layout, node_at));
+        *known = Some(Arc::clone(&table));
+        drop(known);
+        table
+            .nodes()
+            .iter()
+            .for_each(|node| self.close_if_closed(node));
+        table
+    }
+
+    /// Closes a server that was met while the cluster was being closed.
+    fn close_if_closed(&self, node: &Node) {
+        if self.is_closed.load(Ordering::Acquire) {
+            node.close();
+        }
+    }
+
+    fn uncovered(&self) -> CacheError {
+        self.trouble("no server of the cluster serves the key's slot")
+    }
+
+    fn trouble(&self, message: &str) -> CacheError {
+        Failure::new(ErrorKind::Connection, message).into_error(self.place(), 1, Duration::ZERO)
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place {
+            address: &self.shown_address,
+            topology: Topology::Cluster,
+        }
+    }
+}
+
+impl Readings {
+    /// Lets a while pass before the next reading.
+    fn rest(&mut self) {
+        let jitter = Duration::from_millis(fastrand::u64(0..=READ_JITTER_MILLIS));
+        self.not_before = Some(Instant::now() + READ_EVERY + jitter);
+    }
+}
+
+/// Whether a refusal says that the server is not, or not for now, the one to ask.
+fn is_outdated(reply: &Value) -> bool {
+    match reply {
+        Value::ServerError(error) => {
+            matches!(error.code(), "READONLY" | "CLUSTERDOWN" | "MASTERDOWN")
+        }
+        Value::Array(replies) => replies.iter().any(is_outdated),
+        _ => false,
+    }
+}
+
+/// What a caller is told in the end, given that an earlier attempt may have been executed.
+fn settled(outcome: Result<Answer>, may_have_run: bool) -> Result<Value> {
+    match outcome {
+        Ok(answer) => Answer {
+            reply: answer.reply,
+            may_have_run,
+        }
+        .settle(),
+        Err(error) if may_have_run => Err(error.with_may_have_happened(true)),
+        Err(error) => Err(error),
+    }
+}

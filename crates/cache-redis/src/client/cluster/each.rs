@@ -1,0 +1,239 @@
+//! Batches over many slots: one pipeline a server, then whatever came back again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cache_core::{CacheError, ErrorKind, Result};
+use futures_util::future::join_all;
+use redis::{Pipeline, Value};
+use tokio::time::Instant;
+
+use super::super::BATCH;
+use super::super::batch::{PerKey, refused, send};
+use super::super::call::{Budget, Call, Repeat};
+use super::super::link::Payload;
+use super::super::node::Node;
+use super::super::reply::array;
+use super::super::slots::{Redirect, slot_of};
+use super::{Cluster, is_outdated};
+use crate::address::Address;
+
+/// How often keys that were sent to the wrong server are sorted and sent again.
+const ROUNDS: usize = 4;
+
+/// What became of a batch so far.
+struct Progress<const N: usize> {
+    outcomes: Vec<Option<Result<[Value; N]>>>,
+    /// Whether the write of a key may have been executed in an earlier round.
+    may_have_run: Vec<bool>,
+}
+
+/// What one round left to do.
+#[derive(Default)]
+struct Leftover {
+    /// Keys whose slot has another server now.
+    moved: Vec<usize>,
+    /// Keys on their way to another server.
+    asked: Vec<usize>,
+    /// Keys whose server is in trouble.
+    failed: Vec<(usize, Arc<Node>)>,
+}
+
+impl Cluster {
+    /// Sends the commands of a batch, grouped by server, and returns the replies in order.
+    ///
+    /// All servers are asked at the same time. A key that its server redirects, or whose server
+    /// was replaced meanwhile, is sent again; the others keep what they have.
+    pub(in super::super) async fn each_key<B: PerKey<N>, const N: usize>(
+        &self,
+        batch: &B,
+        budget: Budget,
+    ) -> Vec<Result<[Value; N]>> {
+        let mut progress = Progress {
+            outcomes: (0..batch.count()).map(|_| None).collect(),
+            may_have_run: vec![false; batch.count()],
+        };
+        let mut pending: Vec<_> = (0..batch.count()).collect();
+        for _ in 0..ROUNDS {
+            let leftover = self.round(batch, &pending, budget, &mut progress).await;
+            self.ask_each(batch, &leftover.asked, budget, &mut progress)
+                .await;
+            pending = leftover.moved;
+            pending.extend(self.replaced(batch, leftover.failed, budget.deadline).await);
+            if pending.is_empty() || Instant::now() >= budget.deadline {
+                break;
+            }
+        }
+        progress.settle(|| self.uncovered())
+    }
+
+    /// Sends the pending keys once.
+    async fn round<B: PerKey<N>, const N: usize>(
+        &self,
+        batch: &B,
+        pending: &[usize],
+        budget: Budget,
+        progress: &mut Progress<N>,
+    ) -> Leftover {
+        let mut leftover = Leftover::default();
+        if pending.is_empty() {
+            return leftover;
+        }
+        let table = match self.table(budget.deadline).await {
+            Ok(table) => table,
+            Err(error) => {
+                pending
+                    .iter()
+                    .for_each(|at| progress.note(*at, Err(error.clone())));
+                return leftover;
+            }
+        };
+        let mut groups: BTreeMap<&Address, (&Arc<Node>, Vec<usize>)> = BTreeMap::new();
+        for at in pending {
+            match table.owner(slot_of(batch.key(*at))) {
+                Some(node) => {
+                    let group = groups.entry(node.address()).or_insert((node, Vec::new()));
+                    group.1.push(*at);
+                }
+                None => {
+                    self.doubt();
+                    progress.note(*at, Err(self.uncovered()));
+                }
+            }
+        }
+        let exchanges = groups
+            .values()
+            .map(|(node, positions)| send(node, batch, positions, budget));
+        let answers = join_all(exchanges).await;
+        for ((node, positions), answers) in groups.values().zip(answers) {
+            for (at, answer) in positions.iter().zip(answers) {
+                self.sort(*at, &answer, node, &mut leftover);
+                progress.note(*at, answer);
+            }
+        }
+        leftover
+    }
+
+    /// Decides whether a key has to be sent again.
+    fn sort<const N: usize>(
+        &self,
+        at: usize,
+        answer: &Result<[Value; N]>,
+        node: &Arc<Node>,
+        leftover: &mut Leftover,
+    ) {
+        let replies = match answer {
+            Ok(replies) => replies,
+            Err(error) => {
+                if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) {
+                    leftover.failed.push((at, Arc::clone(node)));
+                }
+                return;
+            }
+        };
+        match Redirect::in_replies(replies, node.address()) {
+            Some(Redirect::Moved(slot, address)) => {
+                let is_known = self
+                    .known_table()
+                    .and_then(|table| Some(table.owner(slot)?.address() == &address));
+                if is_known != Some(true) {
+                    self.moved(slot, &address);
+                }
+                leftover.moved.push(at);
+            }
+            Some(Redirect::Ask(_)) => leftover.asked.push(at),
+            None if replies.iter().any(is_outdated) => {
+                leftover.failed.push((at, Arc::clone(node)));
+            }
+            None => {}
+        }
+    }
+
+    /// Sends keys that are on their way one by one.
+    async fn ask_each<B: PerKey<N>, const N: usize>(
+        &self,
+        batch: &B,
+        asked: &[usize],
+        budget: Budget,
+        progress: &mut Progress<N>,
+    ) {
+        let one = async |at: usize| {
+            let mut commands = Pipeline::with_capacity(N);
+            batch.push(at, &mut commands);
+            let call = Call {
+                payload: &Payload::Pipeline(commands),
+                repeat: Repeat::Same,
+                is_write: B::IS_WRITE,
+                budget: budget.anew(),
+            };
+            let reply = self.call(batch.key(at), call).await?;
+            array(reply)
+        };
+        for some in asked.chunks(BATCH) {
+            let answers = join_all(some.iter().map(|at| one(*at))).await;
+            for (at, answer) in some.iter().zip(answers) {
+                progress.note(*at, answer);
+            }
+        }
+    }
+
+    /// Those of the failed keys whose slot has another server now.
+    async fn replaced<B: PerKey<N>, const N: usize>(
+        &self,
+        batch: &B,
+        failed: Vec<(usize, Arc<Node>)>,
+        deadline: Instant,
+    ) -> Vec<usize> {
+        if failed.is_empty() {
+            return Vec::new();
+        }
+        self.doubt();
+        self.reread(deadline).await;
+        let Some(table) = self.known_table() else {
+            return Vec::new();
+        };
+        let is_replaced = |(at, node): &(usize, Arc<Node>)| {
+            let owner = table.owner(slot_of(batch.key(*at)));
+            owner.is_some_and(|owner| !Arc::ptr_eq(owner, node))
+        };
+        failed
+            .into_iter()
+            .filter(is_replaced)
+            .map(|(at, _)| at)
+            .collect()
+    }
+}
+
+impl<const N: usize> Progress<N> {
+    fn note(&mut self, at: usize, answer: Result<[Value; N]>) {
+        if answer.as_ref().is_err_and(CacheError::may_have_happened) {
+            self.may_have_run[at] = true;
+        }
+        self.outcomes[at] = Some(answer);
+    }
+
+    /// The outcome of every key. A redirect that is left over in the end is trouble.
+    fn settle(self, uncovered: impl Fn() -> CacheError) -> Vec<Result<[Value; N]>> {
+        let nowhere = Address::new("", 0);
+        let settled = |(outcome, may_have_run): (Option<Result<[Value; N]>>, bool)| {
+            let outcome = outcome.unwrap_or_else(|| Err(uncovered()));
+            let refusal = match outcome {
+                Ok(replies) => match refused(&replies) {
+                    Some(_) if Redirect::in_replies(&replies, &nowhere).is_some() => uncovered(),
+                    Some(error) if may_have_run => error,
+                    _ => return Ok(replies),
+                },
+                Err(error) => error,
+            };
+            if may_have_run {
+                return Err(refusal.with_may_have_happened(true));
+            }
+            Err(refusal)
+        };
+        self.outcomes
+            .into_iter()
+            .zip(self.may_have_run)
+            .map(settled)
+            .collect()
+    }
+}

@@ -1,0 +1,85 @@
+//! One server and the connections to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cache_core::Topology;
+#[cfg(feature = "cluster")]
+use tokio::time::Instant;
+
+use super::lane::Lane;
+use crate::address::Address;
+use crate::error::Place;
+use crate::options::RedisOptions;
+
+/// A server: its address and the places of its connections.
+///
+/// Dropped, it closes its connections once the calls on them are done.
+#[derive(Debug)]
+pub(super) struct Node {
+    #[cfg(feature = "cluster")]
+    address: Address,
+    shown_address: String,
+    topology: Topology,
+    lanes: Box<[Lane]>,
+    next_lane: AtomicUsize,
+}
+
+impl Node {
+    /// A server without a connection. No I/O.
+    pub(super) fn new(options: &Arc<RedisOptions>, address: &Address) -> Self {
+        let shown_address = address.to_string();
+        let lanes = (0..options.connections)
+            .map(|_| Lane::new(Arc::clone(options), address.clone()))
+            .collect();
+        Self {
+            shown_address,
+            topology: options.topology,
+            #[cfg(feature = "cluster")]
+            address: address.clone(),
+            lanes,
+            next_lane: AtomicUsize::new(0),
+        }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The server as errors show it.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            address: &self.shown_address,
+            topology: self.topology,
+        }
+    }
+
+    /// How many connections there may be.
+    pub(super) fn width(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// The connection's place whose turn it is.
+    pub(super) fn lane(&self) -> &Lane {
+        if let [only] = &*self.lanes {
+            return only;
+        }
+        let next = self.next_lane.fetch_add(1, Ordering::Relaxed);
+        &self.lanes[next % self.lanes.len()]
+    }
+
+    /// Whether there is a connection that was talking a moment ago.
+    #[cfg(feature = "cluster")]
+    pub(super) fn is_talking(&self) -> bool {
+        let now = Instant::now();
+        self.lanes.iter().any(|lane| lane.at_hand(now).is_some())
+    }
+
+    /// Lets go of the connections for good; those who use them finish on them.
+    pub(super) fn close(&self) {
+        for lane in &self.lanes {
+            lane.close();
+        }
+    }
+}
