@@ -12,5 +12,4 @@
 //! | `redis-server` | | `servers::RedisServer` |
 
 pub mod contract;
-#[cfg(feature = "redis-server")]
 pub mod servers;

@@ -1,6 +1,7 @@
-//! Servers as child processes, each on a port and in a directory of its own.
+//! Servers to test against, each on a port of its own: child processes, or threads of the test.
 
+#[cfg(feature = "redis-server")]
 mod redis;
-mod resp;
 
+#[cfg(feature = "redis-server")]
 pub use redis::{RedisServer, RedisServerBuilder};
