@@ -1,7 +1,11 @@
 //! Servers to test against, each on a port of its own: child processes, or threads of the test.
 
+#[cfg(feature = "tls")]
+mod certificates;
 #[cfg(feature = "redis-server")]
 mod redis;
 
+#[cfg(feature = "tls")]
+pub use certificates::{Certificate, CertificateFiles, Certificates};
 #[cfg(feature = "redis-server")]
 pub use redis::{RedisServer, RedisServerBuilder};

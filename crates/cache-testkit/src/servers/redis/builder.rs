@@ -1,6 +1,7 @@
 //! How a server is started.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Child;
@@ -9,6 +10,8 @@ use std::time::Instant;
 use super::ports::{self, Ports};
 use super::process::{START_DEADLINE, is_taken, launch};
 use super::server::RedisServer;
+#[cfg(feature = "tls")]
+use crate::servers::{Certificate, Certificates};
 
 const START_ATTEMPTS: u32 = 5;
 
@@ -19,6 +22,9 @@ pub struct RedisServerBuilder {
     port: Option<u16>,
     pub(super) arguments: Vec<String>,
     pub(super) while_loading: bool,
+    /// Written into the server's directory under these names before it starts.
+    files: Vec<(&'static str, String)>,
+    listens_with_tls: bool,
 }
 
 impl RedisServerBuilder {
@@ -46,6 +52,36 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Also listens with TLS, on a free port of its own, as `localhost`, `127.0.0.1` and `::1`.
+    /// Clients need no certificate.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, authority: &Certificates) -> Self {
+        self.tls_as(authority, authority.local())
+    }
+
+    /// As [`tls`](Self::tls), with a certificate of the caller's choice: an expired one, one for
+    /// other names, or one of another authority. Certificates of clients are judged by `authority`.
+    #[cfg(feature = "tls")]
+    pub fn tls_as(mut self, authority: &Certificates, certificate: &Certificate) -> Self {
+        self.listens_with_tls = true;
+        self.files = vec![
+            ("authority.pem", authority.authority_pem().to_owned()),
+            ("server.pem", certificate.certificate_pem().to_owned()),
+            ("server.key", certificate.key_pem().to_owned()),
+        ];
+        self.args(["--tls-ca-cert-file", "authority.pem"])
+            .args(["--tls-cert-file", "server.pem"])
+            .args(["--tls-key-file", "server.key"])
+            .args(["--tls-auth-clients", "no"])
+    }
+
+    /// Demands a certificate of the authority from clients that speak TLS; to be called after
+    /// [`tls`](Self::tls).
+    #[cfg(feature = "tls")]
+    pub fn require_client_certificates(self) -> Self {
+        self.args(["--tls-auth-clients", "yes"])
+    }
+
     /// Starts the server and returns when it answers.
     ///
     /// # Errors
@@ -54,6 +90,9 @@ impl RedisServerBuilder {
     /// * The process ended, or did not answer within 10 seconds; the error shows its log.
     pub fn start(self) -> io::Result<RedisServer> {
         let directory = tempfile::Builder::new().prefix("cache-redis-").tempdir()?;
+        for (name, contents) in &self.files {
+            fs::write(directory.path().join(name), contents)?;
+        }
         let deadline = Instant::now() + START_DEADLINE;
         let (child, ports) = self.launch_somewhere(directory.path(), deadline)?;
         Ok(RedisServer::new(child, ports, self, directory))
@@ -79,7 +118,7 @@ impl RedisServerBuilder {
     fn ports(&self) -> io::Result<Ports> {
         Ok(Ports {
             plain: self.port.map_or_else(ports::free, Ok)?,
-            tls: None,
+            tls: self.listens_with_tls.then(ports::free).transpose()?,
             bus: None,
         })
     }
@@ -100,7 +139,7 @@ impl RedisServerBuilder {
 
 impl fmt::Debug for RedisServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The arguments may contain a password.
+        // The arguments may contain a password, and the files a key.
         f.debug_struct("RedisServerBuilder")
             .field("port", &self.port)
             .finish_non_exhaustive()

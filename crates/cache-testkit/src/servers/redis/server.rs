@@ -73,25 +73,35 @@ impl RedisServer {
         }
     }
 
-    /// The port on 127.0.0.1.
+    /// The port on 127.0.0.1 for connections without TLS.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.ports.plain
     }
 
-    /// Host and port, such as `127.0.0.1:16379`.
+    /// The port on 127.0.0.1 for connections with TLS, where the server has one.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.ports.tls
+    }
+
+    /// Host and port for connections without TLS, such as `127.0.0.1:16379`.
     #[must_use]
     pub fn address(&self) -> String {
         socket_address(self.ports.plain).to_string()
     }
 
-    /// The address of one database as a URL, with the password where the server has one. The
-    /// password is taken as it is: use letters and digits.
+    /// The address of one database as a URL: `rediss://` where the server speaks TLS, and with the
+    /// password where it has one. The password is taken as it is: use letters and digits.
     #[must_use]
     pub fn url(&self, database: u32) -> String {
+        let (scheme, port) = match self.ports.tls {
+            Some(port) => ("rediss", port),
+            None => ("redis", self.ports.plain),
+        };
         let password = self.settings.password();
         let user = password.map_or_else(String::new, |password| format!(":{password}@"));
-        format!("redis://{user}{}/{database}", self.address())
+        format!("{scheme}://{user}{}/{database}", socket_address(port))
     }
 
     /// The process, also after it was killed.
