@@ -9,7 +9,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `runner` | | `contract::main`, the suite as a test binary |
-//! | `redis-server` | | `servers::RedisServer` |
+//! | `redis-server` | | `servers::RedisServer`, `servers::RedisCluster` |
 //! | `tls` | | `servers::Certificates`, and TLS on the servers |
 
 pub mod contract;

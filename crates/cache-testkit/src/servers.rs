@@ -8,4 +8,4 @@ mod redis;
 #[cfg(feature = "tls")]
 pub use certificates::{Certificate, CertificateFiles, Certificates};
 #[cfg(feature = "redis-server")]
-pub use redis::{RedisServer, RedisServerBuilder};
+pub use redis::{RedisCluster, RedisClusterBuilder, RedisServer, RedisServerBuilder};

@@ -25,6 +25,7 @@ pub struct RedisServerBuilder {
     /// Written into the server's directory under these names before it starts.
     files: Vec<(&'static str, String)>,
     listens_with_tls: bool,
+    is_cluster_node: bool,
 }
 
 impl RedisServerBuilder {
@@ -98,6 +99,12 @@ impl RedisServerBuilder {
         Ok(RedisServer::new(child, ports, self, directory))
     }
 
+    /// Makes the server a node of a cluster, with a free port for the bus.
+    pub(super) fn cluster_node(mut self) -> Self {
+        self.is_cluster_node = true;
+        self.args(["--cluster-enabled", "yes"])
+    }
+
     fn launch_somewhere(&self, directory: &Path, deadline: Instant) -> io::Result<(Child, Ports)> {
         let mut attempt = 1;
         loop {
@@ -119,7 +126,7 @@ impl RedisServerBuilder {
         Ok(Ports {
             plain: self.port.map_or_else(ports::free, Ok)?,
             tls: self.listens_with_tls.then(ports::free).transpose()?,
-            bus: None,
+            bus: self.is_cluster_node.then(ports::free).transpose()?,
         })
     }
 

@@ -21,6 +21,11 @@ pub(super) struct Ports {
 }
 
 impl Ports {
+    /// The one that clients are told: with TLS where there is one.
+    pub(super) fn public(&self) -> u16 {
+        self.tls.unwrap_or(self.plain)
+    }
+
     /// Those by which the server is told what to listen on.
     pub(super) fn arguments(&self) -> Vec<String> {
         let Self { plain, tls, bus } = *self;

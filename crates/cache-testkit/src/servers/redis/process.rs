@@ -118,6 +118,7 @@ fn answers(settings: &RedisServerBuilder, port: u16, pid: u32) -> bool {
         // Where another server took the port in the meantime, our child is about to end.
         let is_ours = match connection.call(&["INFO", "server"])? {
             Ok(info) => info
+                .to_string()
                 .lines()
                 .any(|line| line.trim_end() == format!("process_id:{pid}")),
             Err(_) => true,

@@ -1,5 +1,6 @@
 //! Just enough of the Redis protocol to ask a server one question.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -22,7 +23,7 @@ impl Connection {
     }
 
     /// Sends one command and returns its answer, or the text of the server's error.
-    pub(super) fn call(&mut self, words: &[&str]) -> io::Result<Result<String, String>> {
+    pub(super) fn call(&mut self, words: &[&str]) -> io::Result<Result<Reply, String>> {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
             request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
@@ -31,17 +32,16 @@ impl Connection {
         self.answer()
     }
 
-    /// Text as `redis-cli --raw` shows it: arrays one item a line, nothing for null.
-    fn answer(&mut self) -> io::Result<Result<String, String>> {
+    fn answer(&mut self) -> io::Result<Result<Reply, String>> {
         let line = self.line()?;
         let Some((kind, rest)) = line.split_at_checked(1) else {
             return Err(unexpected(&line));
         };
         match kind {
-            "+" | ":" => Ok(Ok(rest.to_owned())),
+            "+" | ":" => Ok(Ok(Reply::Text(rest.to_owned()))),
             "-" => Ok(Err(rest.to_owned())),
-            "$" => self.bulk(length(rest)?).map(Ok),
-            "*" => self.array(length(rest)?),
+            "$" => Ok(Ok(Reply::Text(self.bulk(length(rest)?)?))),
+            "*" => Ok(Ok(Reply::List(self.array(length(rest)?)?))),
             _ => Err(unexpected(&line)),
         }
     }
@@ -56,13 +56,10 @@ impl Connection {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn array(&mut self, length: Option<usize>) -> io::Result<Result<String, String>> {
-        let mut lines = Vec::new();
-        for _ in 0..length.unwrap_or_default() {
-            let (Ok(text) | Err(text)) = self.answer()?;
-            lines.push(text);
-        }
-        Ok(Ok(lines.join("\n")))
+    fn array(&mut self, length: Option<usize>) -> io::Result<Vec<Reply>> {
+        (0..length.unwrap_or_default())
+            .map(|_| Ok(self.answer()?.unwrap_or_else(Reply::Text)))
+            .collect()
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -72,6 +69,36 @@ impl Connection {
         }
         line.truncate(line.trim_end_matches(['\r', '\n']).len());
         Ok(line)
+    }
+}
+
+/// An answer; null is an empty text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Text(String),
+    List(Vec<Self>),
+}
+
+impl Reply {
+    /// The items of a list; a text is a list of itself.
+    pub(super) fn into_items(self) -> Vec<String> {
+        match self {
+            Self::Text(text) => vec![text],
+            Self::List(items) => items.iter().map(Self::to_string).collect(),
+        }
+    }
+}
+
+/// Text as `redis-cli --raw` shows it: arrays one item a line, nothing for null.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::List(items) => {
+                let lines: Vec<_> = items.iter().map(Self::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use super::ports::{Ports, socket_address};
 use super::process::{
     ANSWER_DEADLINE, LOG_FILE, POLL_INTERVAL, START_DEADLINE, is_taken, launch, log_tail,
 };
-use super::resp::Connection;
+use super::resp::{Connection, Reply};
 
 /// A `redis-server` of one's own: a child process that keeps nothing on disk, on a port of
 /// 127.0.0.1 and in a temporary directory of its own.
@@ -38,6 +39,7 @@ pub struct RedisServer {
     child: Child,
     /// Whether the child was not waited for yet; its process id may be somebody else's afterwards.
     owns_pid: bool,
+    is_paused: AtomicBool,
     ports: Ports,
     settings: RedisServerBuilder,
     directory: TempDir,
@@ -67,6 +69,7 @@ impl RedisServer {
         Self {
             child,
             owns_pid: true,
+            is_paused: AtomicBool::new(false),
             ports,
             settings,
             directory,
@@ -95,13 +98,15 @@ impl RedisServer {
     /// password where it has one. The password is taken as it is: use letters and digits.
     #[must_use]
     pub fn url(&self, database: u32) -> String {
-        let (scheme, port) = match self.ports.tls {
-            Some(port) => ("rediss", port),
-            None => ("redis", self.ports.plain),
+        let scheme = if self.ports.tls.is_some() {
+            "rediss"
+        } else {
+            "redis"
         };
+        let address = socket_address(self.ports.public());
         let password = self.settings.password();
         let user = password.map_or_else(String::new, |password| format!(":{password}@"));
-        format!("{scheme}://{user}{}/{database}", socket_address(port))
+        format!("{scheme}://{user}{address}/{database}")
     }
 
     /// The process, also after it was killed.
@@ -146,6 +151,7 @@ impl RedisServer {
             }
         };
         self.owns_pid = true;
+        *self.is_paused.get_mut() = false;
         Ok(())
     }
 
@@ -159,6 +165,7 @@ impl RedisServer {
         self.signal(Signal::STOP)?;
         let states = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(self.process()?), states)?;
+        self.is_paused.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -168,7 +175,15 @@ impl RedisServer {
     ///
     /// The process is gone.
     pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::CONT)
+        self.signal(Signal::CONT)?;
+        self.is_paused.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether it was neither killed nor paused.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.owns_pid && !self.is_paused.load(Ordering::Acquire)
     }
 
     /// Sends one command on a connection of its own, after the password where the server has one,
@@ -179,6 +194,30 @@ impl RedisServer {
     ///
     /// No answer within 5 seconds, or the server's own error as text.
     pub fn command(&self, words: &[&str]) -> io::Result<String> {
+        Ok(self.ask(words)?.to_string())
+    }
+
+    /// As [`command`](Self::command), with the items of an array apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`command`](Self::command).
+    pub fn command_items(&self, words: &[&str]) -> io::Result<Vec<String>> {
+        Ok(self.ask(words)?.into_items())
+    }
+
+    /// The last 30 lines that the server wrote to its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        log_tail(self.directory.path())
+    }
+
+    /// The ports, for the nodes of a cluster to find each other.
+    pub(super) fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    fn ask(&self, words: &[&str]) -> io::Result<Reply> {
         let mut connection = Connection::open(socket_address(self.ports.plain), ANSWER_DEADLINE)?;
         if let Some(password) = self.settings.password() {
             connection
@@ -186,12 +225,6 @@ impl RedisServer {
                 .map_err(io::Error::other)?;
         }
         connection.call(words)?.map_err(io::Error::other)
-    }
-
-    /// The last 30 lines that the server wrote to its log.
-    #[must_use]
-    pub fn log_tail(&self) -> String {
-        log_tail(self.directory.path())
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
