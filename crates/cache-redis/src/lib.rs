@@ -28,8 +28,12 @@ mod client;
 mod credentials;
 mod error;
 mod options;
+#[cfg(feature = "secrets-manager")]
+mod secrets;
 mod storage;
 
+#[cfg(feature = "secrets-manager")]
+pub use cache_aws;
 pub use cache_core::{
     ConfigurationError as RedisCacheConfigurationError,
     ConnectionError as RedisCacheConnectionError, KeyError as RedisCacheKeyError,
@@ -37,4 +41,6 @@ pub use cache_core::{
 };
 pub use credentials::{Credentials, CredentialsProvider, PasswordFile};
 pub use options::{RedisOptions, TlsOptions};
+#[cfg(feature = "secrets-manager")]
+pub use secrets::PasswordSecret;
 pub use storage::RedisCacheStorage;
