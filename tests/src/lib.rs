@@ -2,6 +2,8 @@
 //!
 //! The tests themselves are in `tests/`. Nothing here is published.
 
+#[cfg(any(feature = "redis", feature = "dynamodb"))]
+pub mod entries;
 mod trace;
 
 pub use trace::{Endpoint, Request, Trace};

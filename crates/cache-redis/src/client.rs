@@ -32,7 +32,7 @@ mod slots;
 mod tls;
 
 #[cfg(feature = "tls")]
-pub(crate) use tls::{connector, tls_failure};
+pub(crate) use tls::connector;
 
 #[cfg(feature = "cluster")]
 use batch::{Gets, Unlinks};

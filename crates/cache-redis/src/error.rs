@@ -290,10 +290,6 @@ impl Failure {
                 ErrorKind::Connection,
                 "the server does not speak the Redis protocol",
             ),
-            #[cfg(feature = "tls")]
-            Client::Io if tls_failure(error).is_some() => {
-                tls_failure(error).unwrap_or_else(Self::hang_up)
-            }
             Client::Io => Self {
                 is_hang_up: error.is_connection_dropped() && !error.is_connection_refusal(),
                 ..Self::new(ErrorKind::Connection, io_reason(error))
@@ -322,15 +318,6 @@ impl Failure {
             .with_backend(BACKEND)
             .with_may_have_happened(sent)
     }
-}
-
-/// What the client's error says about TLS, for what a server objects to after the handshake.
-#[cfg(feature = "tls")]
-fn tls_failure(error: &RedisError) -> Option<Failure> {
-    use std::error::Error as _;
-
-    let error = error.source()?.downcast_ref::<std::io::Error>()?;
-    crate::client::tls_failure(error)
 }
 
 fn io_reason(error: &RedisError) -> String {

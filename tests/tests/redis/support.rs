@@ -1,13 +1,12 @@
 //! What the Redis tests share.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cache_core::{
-    CacheError, CacheKey, CacheStorage, Condition, NewEntry, Result, Ttl, mins, secs,
-};
+use cache_core::secs;
 use cache_redis::{RedisCacheStorage, RedisOptions};
 use cache_testkit::servers::RedisServer;
+pub(crate) use cache_tests::entries::{fetch, minute, put, timed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -34,35 +33,6 @@ pub(crate) fn patient_storage(server: &RedisServer) -> RedisCacheStorage {
         .with_timeout(secs(5))
         .with_bulk_timeout(secs(10));
     RedisCacheStorage::new(options).expect("the options are sound")
-}
-
-pub(crate) fn minute() -> Ttl {
-    Ttl::new(mins(1)).expect("a minute is a time to live")
-}
-
-pub(crate) async fn put(
-    storage: &dyn CacheStorage,
-    key: &str,
-    value: &str,
-) -> Result<bool, CacheError> {
-    let entry = NewEntry::new(value.as_bytes().to_vec(), minute());
-    storage
-        .set(&CacheKey::from(key), entry, Condition::Always)
-        .await
-}
-
-pub(crate) async fn fetch(
-    storage: &dyn CacheStorage,
-    key: &str,
-) -> Result<Option<String>, CacheError> {
-    let entry = storage.get(&CacheKey::from(key)).await?;
-    Ok(entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
-}
-
-/// How long `future` took, with its output.
-pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
-    let started = Instant::now();
-    (future.await, started.elapsed())
 }
 
 /// A number from `INFO`.

@@ -344,12 +344,8 @@ impl Dialer {
         until: Instant,
     ) -> Result<Vec<Value>, Failure> {
         let RedisOptions {
-            username,
-            database,
-            tls,
-            ..
+            username, database, ..
         } = &*self.options;
-        let is_encrypted = tls.is_some();
         let mut commands = Pipeline::with_capacity(2);
         if let Some(credentials) = credentials {
             let auth = commands.cmd("AUTH");
@@ -370,8 +366,8 @@ impl Dialer {
         {
             Exchange::Reply(Value::Array(replies)) => Ok(replies),
             Exchange::Reply(_) => Err(not_redis()),
-            Exchange::Failed(error) => Err(explained(Failure::from_client(&error), is_encrypted)),
-            Exchange::Ended => Err(explained(Failure::hang_up(), is_encrypted)),
+            Exchange::Failed(error) => Err(explained(Failure::from_client(&error), link)),
+            Exchange::Ended => Err(explained(Failure::hang_up(), link)),
             Exchange::TooLate => Err(Failure::no_answer(self.options.connect_timeout)),
         }
     }
@@ -401,9 +397,13 @@ fn not_redis() -> Failure {
     )
 }
 
-/// Adds what most often is behind a connection that fails before the first answer.
-fn explained(mut failure: Failure, is_encrypted: bool) -> Failure {
-    if failure.kind == ErrorKind::Connection && !is_encrypted {
+/// Says what is, or most often is, behind a connection that fails before the first answer.
+fn explained(mut failure: Failure, link: &Link) -> Failure {
+    #[cfg(feature = "tls")]
+    if let Some(objection) = link.pulse().objection() {
+        return objection;
+    }
+    if failure.kind == ErrorKind::Connection && !link.is_encrypted() {
         failure.reason.push_str("; does it expect TLS (rediss://)?");
     }
     failure
@@ -415,7 +415,8 @@ fn no_handshake(patience: Duration) -> Failure {
         "no answer to the TLS handshake within {}ms; does the server expect TLS on this port?",
         patience.as_millis()
     );
-    Failure::new(ErrorKind::Timeout, reason)
+    // A server that expects plain text waits for the rest of it, so this is no mere slowness.
+    Failure::new(ErrorKind::Connection, reason)
 }
 
 /// A second handle to the socket of `stream`.

@@ -79,6 +79,10 @@ impl Link {
         self.shared.socket.is_closed_by_server()
     }
 
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.shared.socket.is_encrypted
+    }
+
     /// Sends `payload` and waits for its reply until `until`; `now` is the present, or a moment
     /// ago.
     ///
@@ -178,6 +182,9 @@ pub(super) struct Pulse {
     is_alive: AtomicBool,
     has_ended: AtomicBool,
     end: Notify,
+    /// What TLS objected to, if that is why the connection ended.
+    #[cfg(feature = "tls")]
+    objection: std::sync::OnceLock<crate::error::Failure>,
     reads: AtomicU64,
     /// What the times of reads count from.
     made: Instant,
@@ -193,6 +200,8 @@ impl Pulse {
             is_alive: AtomicBool::new(true),
             has_ended: AtomicBool::new(false),
             end: Notify::new(),
+            #[cfg(feature = "tls")]
+            objection: std::sync::OnceLock::new(),
             reads: AtomicU64::new(0),
             made: Instant::now(),
             last_read_wall: AtomicU64::new(0),
@@ -211,6 +220,21 @@ impl Pulse {
     /// are done.
     pub(super) fn give_up(&self) {
         self.is_alive.store(false, Ordering::Release);
+    }
+
+    /// Keeps what an error of the stream says about TLS; the client does not pass that on.
+    #[cfg(feature = "tls")]
+    fn note_error(&self, error: &std::io::Error) {
+        if let Some(failure) = super::tls::tls_failure(error) {
+            // The first one is the reason for those after it.
+            _ = self.objection.set(failure);
+        }
+    }
+
+    /// What TLS objected to, if that is why the connection ended.
+    #[cfg(feature = "tls")]
+    pub(super) fn objection(&self) -> Option<crate::error::Failure> {
+        self.objection.get().cloned()
     }
 
     /// Waits until the connection's driver has ended.
@@ -291,6 +315,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.pulse.beat();
+        }
+        #[cfg(feature = "tls")]
+        if let Poll::Ready(Err(error)) = &polled {
+            self.pulse.note_error(error);
         }
         polled
     }

@@ -126,7 +126,7 @@ fn handshake_failure(error: &io::Error) -> Failure {
 }
 
 /// What a connection's error says about TLS; none where it is about something else.
-pub(crate) fn tls_failure(error: &io::Error) -> Option<Failure> {
+pub(super) fn tls_failure(error: &io::Error) -> Option<Failure> {
     let error: &TlsError = error.get_ref()?.downcast_ref()?;
     Some(match error {
         TlsError::InvalidCertificate(reason) => refused(certificate_complaint(reason)),

@@ -1,0 +1,5 @@
+//! The Redis storage over TLS, and with credentials that change.
+
+mod passwords;
+mod support;
+mod tls;

@@ -1,0 +1,51 @@
+//! What these tests share.
+
+use std::time::Duration;
+
+use cache_core::{CacheError, ErrorKind, secs};
+use cache_redis::{RedisCacheStorage, RedisOptions, TlsOptions};
+use cache_testkit::servers::{Certificates, RedisServer};
+use cache_tests::entries::{fetch, timed};
+
+/// The whole budget of a single-key operation, and what a busy machine needs to notice.
+pub(crate) const DEADLINE: Duration = Duration::from_millis(900);
+
+pub(crate) fn certificates() -> Certificates {
+    Certificates::new().expect("the system has randomness")
+}
+
+/// TLS that trusts `authority` alone.
+pub(crate) fn trusting(authority: &Certificates) -> TlsOptions {
+    TlsOptions::new().with_roots_pem(authority.authority_pem())
+}
+
+/// The TLS port of a server.
+pub(crate) fn tls_options(server: &RedisServer) -> RedisOptions {
+    RedisOptions::new(
+        "127.0.0.1",
+        server.tls_port().expect("the server speaks TLS"),
+    )
+}
+
+pub(crate) fn storage(options: RedisOptions) -> RedisCacheStorage {
+    RedisCacheStorage::new(options).expect("the options are sound")
+}
+
+/// For tests of what happens, not of how fast, on a machine that may be busy.
+pub(crate) fn patient(options: RedisOptions) -> RedisCacheStorage {
+    let options = options
+        .with_connect_timeout(secs(3))
+        .with_attempt_timeout(secs(3))
+        .with_timeout(secs(8));
+    storage(options)
+}
+
+/// The error of a read that must fail with `kind`, within its deadline.
+pub(crate) async fn refusal(options: RedisOptions, kind: ErrorKind) -> CacheError {
+    let (read, took) = timed(fetch(&storage(options), "k")).await;
+    let error = read.expect_err("the read fails");
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(took < DEADLINE, "{took:?}");
+    assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
+    error
+}
