@@ -2,10 +2,14 @@
 
 #[cfg(feature = "tls")]
 mod certificates;
+#[cfg(feature = "http-stub")]
+mod http;
 #[cfg(feature = "redis-server")]
 mod redis;
 
 #[cfg(feature = "tls")]
 pub use certificates::{Certificate, CertificateFiles, Certificates};
+#[cfg(feature = "http-stub")]
+pub use http::{Answer, Request, ScriptedHttp};
 #[cfg(feature = "redis-server")]
 pub use redis::{RedisCluster, RedisClusterBuilder, RedisServer, RedisServerBuilder};

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use cache_testkit::servers::{Certificate, Certificates, RedisServer};
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -121,7 +122,9 @@ fn client_config(
     roots.add(CertificateDer::from_pem_slice(
         authority.authority_pem().as_bytes(),
     )?)?;
-    let config = ClientConfig::builder().with_root_certificates(roots);
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
     let Some(certificate) = certificate else {
         return Ok(config.with_no_client_auth());
     };
