@@ -8,8 +8,9 @@ use crate::{Result, provision};
 
 /// Builds the demo with the backend it runs on and nothing else, and runs it.
 pub(crate) fn run(storage: Storage, arguments: &[OsString]) -> Result {
-    if storage == Storage::Redis {
-        provision::redis_server()?;
+    match storage {
+        Storage::Redis | Storage::RedisCluster => provision::redis_server()?,
+        Storage::Memory | Storage::DynamoDb => {}
     }
     let mut command = cargo(["run", "--release", "--package", "cache-demo"]);
     command.args(["--no-default-features", "--features", storage.as_str()]);

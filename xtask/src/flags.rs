@@ -13,14 +13,16 @@ Every command of this workspace.
 Usage: cargo xtask COMMAND
 
 To see it work
-  demo [--storage memory|redis] [--requests N]
+  demo [--storage memory|redis|redis-cluster|dynamodb] [--requests N]
                        replays recorded traffic of a shop through sessions, rate limits and a
                        response cache, and prints what the cache did; memory unless told otherwise
 
 To check it
   test                 everything that has to pass: unit, documentation, contract and integration
-                       tests, with a real Redis
-  integration redis    the contract and integration tests of one backend only
+                       tests, with real Redis servers and with a DynamoDB within the tests
+  integration redis|dynamodb|dynalite
+                       the contract and integration tests of one backend only; dynalite is a
+                       second opinion on the DynamoDB of the tests
   drills               what takes too long for `test`
   lint                 formatting, clippy, each feature alone, and which crate may use which
   docs                 builds the documentation; a warning is an error
@@ -32,8 +34,8 @@ To measure and to try
   servers              starts a Redis, prints the variables that name it, and stops it at the end
                        of its input (Ctrl-D) or on Ctrl-C
 
-Commands that need redis-server install it with the package manager of the system if it is missing,
-after saying so.
+Commands that need redis-server, or node and npm for dynalite, install them with the package manager
+of the system if they are missing, after saying so. dynalite itself goes to target/dynalite.
 ";
 
 /// A command with its arguments.
@@ -45,7 +47,7 @@ pub(crate) enum Command {
         arguments: Vec<OsString>,
     },
     Test,
-    Integration(Storage),
+    Integration(Backend),
     Drills,
     Lint,
     Bench {
@@ -62,13 +64,24 @@ pub(crate) enum Command {
 pub(crate) enum Storage {
     Memory,
     Redis,
+    RedisCluster,
+    DynamoDb,
 }
 
 impl Storage {
+    const ALL: [Self; 4] = [
+        Self::Memory,
+        Self::Redis,
+        Self::RedisCluster,
+        Self::DynamoDb,
+    ];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Redis => "redis",
+            Self::RedisCluster => "redis-cluster",
+            Self::DynamoDb => "dynamodb",
         }
     }
 }
@@ -76,6 +89,26 @@ impl Storage {
 impl fmt::Display for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// A backend with tests of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Redis,
+    DynamoDb,
+    Dynalite,
+}
+
+impl Backend {
+    const ALL: [Self; 3] = [Self::Redis, Self::DynamoDb, Self::Dynalite];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::DynamoDb => "dynamodb",
+            Self::Dynalite => "dynalite",
+        }
     }
 }
 
@@ -139,20 +172,25 @@ fn demo(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
     Ok(Command::Demo { storage, arguments })
 }
 
-fn backend(parser: &mut lexopt::Parser) -> Result<Storage, lexopt::Error> {
-    match parser.next()? {
-        Some(Value(name)) if name == "redis" => Ok(Storage::Redis),
-        Some(other) => Err(other.unexpected()),
-        None => Err("which backend? there is: redis".into()),
-    }
+fn backend(parser: &mut lexopt::Parser) -> Result<Backend, lexopt::Error> {
+    let Some(argument) = parser.next()? else {
+        let known = Backend::ALL.map(Backend::as_str).join(", ");
+        return Err(format!("which backend? there are: {known}").into());
+    };
+    let Value(name) = &argument else {
+        return Err(argument.unexpected());
+    };
+    let mut known = Backend::ALL.into_iter();
+    known
+        .find(|backend| name == backend.as_str())
+        .ok_or_else(|| argument.unexpected())
 }
 
 fn one_storage(name: &str) -> Result<Storage> {
-    match name {
-        "memory" => Ok(Storage::Memory),
-        "redis" => Ok(Storage::Redis),
-        _ => Err("expected memory or redis".to_owned()),
-    }
+    let mut known = Storage::ALL.into_iter();
+    known
+        .find(|storage| storage.as_str() == name)
+        .ok_or_else(|| format!("expected {}", Storage::ALL.map(Storage::as_str).join(", ")))
 }
 
 #[cfg(test)]
@@ -171,6 +209,24 @@ mod tests {
             let line = name.replace("integration", "integration redis");
             assert!(parsed(&line).is_ok(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_manual_names_every_storage_and_backend() {
+        let storages = Storage::ALL.map(Storage::as_str).join("|");
+        assert!(HELP.contains(&format!("  demo [--storage {storages}] ")));
+        let backends = Backend::ALL.map(Backend::as_str).join("|");
+        assert!(HELP.contains(&format!("  integration {backends}\n")));
+    }
+
+    #[test]
+    fn integration_takes_a_backend() {
+        for backend in Backend::ALL {
+            let line = format!("integration {}", backend.as_str());
+            assert_eq!(parsed(&line), Ok(Command::Integration(backend)));
+        }
+        let error = parsed("integration").unwrap_err();
+        assert!(error.contains("redis, dynamodb, dynalite"), "{error}");
     }
 
     #[test]
@@ -193,6 +249,12 @@ mod tests {
             parsed("demo --requests 10 --storage=redis"),
             demo(Storage::Redis, &["--requests", "10"])
         );
+        for storage in Storage::ALL {
+            assert_eq!(
+                parsed(&format!("demo --storage {storage}")),
+                demo(storage, &[])
+            );
+        }
     }
 
     #[test]
@@ -203,6 +265,8 @@ mod tests {
             "--verbose",
             "integration",
             "integration mysql",
+            "integration memory",
+            "integration --verbose",
             "demo --storage mysql",
             "demo --requests many",
         ] {

@@ -10,9 +10,11 @@ mod cargo;
 mod ci;
 mod demo;
 mod docs;
+mod dynalite;
 mod flags;
 mod lint;
 mod provision;
+mod server;
 mod servers;
 mod slim;
 mod test;
@@ -40,7 +42,7 @@ fn run(command: Command) -> Result {
         Command::Help => flags::help(),
         Command::Demo { storage, arguments } => demo::run(storage, &arguments),
         Command::Test => test::everything(),
-        Command::Integration(storage) => test::integration(storage),
+        Command::Integration(backend) => test::integration(backend),
         Command::Drills => test::drills(),
         Command::Lint => lint::run(),
         Command::Bench { arguments } => bench::run(&arguments),

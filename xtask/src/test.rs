@@ -4,7 +4,8 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use crate::cargo::{cargo, show, words};
-use crate::flags::Storage;
+use crate::dynalite::Dynalite;
+use crate::flags::Backend;
 use crate::workspace::Package;
 use crate::{Result, provision};
 
@@ -29,14 +30,26 @@ pub(crate) fn everything() -> Result {
 }
 
 /// Runs the contract and integration tests of one backend.
-pub(crate) fn integration(storage: Storage) -> Result {
-    if storage == Storage::Redis {
-        provision::redis_server()?;
+pub(crate) fn integration(backend: Backend) -> Result {
+    match backend {
+        Backend::Redis => {
+            provision::redis_server()?;
+            count(&mut suites("redis", "*redis*"))?.settle()
+        }
+        Backend::DynamoDb => count(&mut suites("dynamodb", "*dynamodb*"))?.settle(),
+        Backend::Dynalite => {
+            let dynalite = Dynalite::start()?;
+            let mut command = suites("dynamodb", "contract_dynamodb");
+            count(command.envs(dynalite.variables()))?.settle()
+        }
     }
-    let name = storage.as_str();
+}
+
+/// The test programs of this name in `cache-tests`, which may contain stars.
+fn suites(feature: &str, name: &str) -> Command {
     let mut command = cargo(["test", "--no-fail-fast", "--package", "cache-tests"]);
-    command.args(["--features", name, "--test", &format!("*{name}*")]);
-    count(&mut command)?.settle()
+    command.args(["--features", feature, "--test", name]);
+    command
 }
 
 /// Runs what takes too long for [`everything`].
