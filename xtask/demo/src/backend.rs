@@ -1,6 +1,8 @@
 //! What the demo runs on.
 
 use cache_core::settings::Settings;
+#[cfg(feature = "redis-cluster")]
+use cache_testkit::servers::RedisCluster;
 #[cfg(feature = "redis")]
 use cache_testkit::servers::RedisServer;
 
@@ -14,6 +16,8 @@ pub(crate) enum Backend {
     Memory,
     #[cfg(feature = "redis")]
     Redis(RedisServer),
+    #[cfg(feature = "redis-cluster")]
+    RedisCluster(RedisCluster),
 }
 
 impl Backend {
@@ -22,6 +26,8 @@ impl Backend {
             "memory" => Ok(Self::Memory),
             #[cfg(feature = "redis")]
             "redis" => Ok(Self::Redis(RedisServer::start()?)),
+            #[cfg(feature = "redis-cluster")]
+            "redis-cluster" => Ok(Self::RedisCluster(RedisCluster::start()?)),
             other => Err(format!("this demo was built without the storage {other:?}").into()),
         }
     }
@@ -38,6 +44,12 @@ impl Backend {
                 ("CACHE_STORAGE_TYPE", "redis".to_owned()),
                 ("CACHE_REDIS_URL", server.url(0)),
             ]),
+            #[cfg(feature = "redis-cluster")]
+            Self::RedisCluster(cluster) => Settings::from_pairs([
+                ("CACHE_STORAGE_TYPE", "redis".to_owned()),
+                ("CACHE_REDIS_TOPOLOGY", "cluster".to_owned()),
+                ("CACHE_REDIS_URL", cluster.url()),
+            ]),
         }
     }
 
@@ -46,6 +58,10 @@ impl Backend {
             Self::Memory => format!("memory, at most {RESPONSES} responses"),
             #[cfg(feature = "redis")]
             Self::Redis(server) => format!("Redis on {}", server.address()),
+            #[cfg(feature = "redis-cluster")]
+            Self::RedisCluster(cluster) => {
+                format!("a Redis Cluster of {} nodes", cluster.nodes().len())
+            }
         }
     }
 }
