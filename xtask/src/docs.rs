@@ -5,9 +5,10 @@ use crate::cargo::{cargo, run as run_command};
 
 /// The published packages, each after those it links to: rustdoc leaves out links to what is not
 /// there yet, and does not call that a warning.
-const ORDER: [&[&str]; 3] = [
+const ORDER: [&[&str]; 4] = [
     &["cache-core"],
-    &["cache-memory", "cache-redis", "cache-testkit"],
+    &["cache-aws", "cache-memory", "cache-testkit"],
+    &["cache-dynamo", "cache-redis"],
     &["cache-factory"],
 ];
 

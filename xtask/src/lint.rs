@@ -10,10 +10,19 @@ use crate::workspace::Package;
 const LAYERS: &[(&str, &[&str])] = &[
     ("cache-core", &[]),
     ("cache-memory", &["cache-core"]),
-    ("cache-redis", &["cache-core"]),
+    ("cache-aws", &["cache-core"]),
+    ("cache-dynamo", &["cache-aws", "cache-core"]),
+    // For passwords that AWS keeps.
+    ("cache-redis", &["cache-aws", "cache-core"]),
     (
         "cache-factory",
-        &["cache-core", "cache-memory", "cache-redis"],
+        &[
+            "cache-aws",
+            "cache-core",
+            "cache-dynamo",
+            "cache-memory",
+            "cache-redis",
+        ],
     ),
     ("cache-testkit", &["cache-core"]),
     ("xtask", &[]),
@@ -26,8 +35,12 @@ const ABSENT: &[(&str, &[&str])] = &[
         &["tokio", "redis", "bb8", "dashmap", "metrics"],
     ),
     ("cache-memory", &["redis", "bb8", "tokio"]),
-    ("cache-redis", &["dashmap"]),
-    ("cache-factory", &["cache-redis", "redis", "bb8"]),
+    ("cache-dynamo", &["aws-lc-rs", "dashmap", "redis"]),
+    ("cache-redis", &["cache-aws", "dashmap", "rustls"]),
+    (
+        "cache-factory",
+        &["cache-aws", "cache-dynamo", "cache-redis", "redis", "bb8"],
+    ),
 ];
 
 /// Runs every check and stops at the first that fails.
