@@ -6,14 +6,21 @@ use crate::cargo::{cargo, run as run_command};
 use crate::flags::Storage;
 use crate::{Result, provision};
 
+/// The emulator of DynamoDB asks for credentials and looks at none.
+const CREDENTIALS: [(&str, &str); 2] = [
+    ("AWS_ACCESS_KEY_ID", "test"),
+    ("AWS_SECRET_ACCESS_KEY", "test"),
+];
+
 /// Builds the demo with the backend it runs on and nothing else, and runs it.
 pub(crate) fn run(storage: Storage, arguments: &[OsString]) -> Result {
-    match storage {
-        Storage::Redis | Storage::RedisCluster => provision::redis_server()?,
-        Storage::Memory | Storage::DynamoDb => {}
-    }
     let mut command = cargo(["run", "--release", "--package", "cache-demo"]);
     command.args(["--no-default-features", "--features", storage.as_str()]);
     command.args(["--", "--storage", storage.as_str()]);
+    match storage {
+        Storage::Memory => {}
+        Storage::Redis | Storage::RedisCluster => provision::redis_server()?,
+        Storage::DynamoDb => _ = command.envs(CREDENTIALS),
+    }
     run_command(command.args(arguments))
 }
