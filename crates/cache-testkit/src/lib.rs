@@ -2,7 +2,7 @@
 //!
 //! [`contract`] holds one test for each sentence of
 //! [`CacheStorage`](cache_core::CacheStorage): anyone who writes a storage or a decorator can run
-//! it. [`servers`] starts real servers as child processes, and one that answers as a test says.
+//! it. [`servers`] starts real servers, and one that answers as a test says.
 //!
 //! # Features
 //!
@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | `runner` | | `contract::main`, the suite as a test binary |
 //! | `redis-server` | | `servers::RedisServer`, `servers::RedisCluster` |
+//! | `dynamodb` | | `servers::DynamoDb` |
 //! | `http-stub` | | `servers::ScriptedHttp` |
 //! | `tls` | | `servers::Certificates`, and TLS on the servers |
 

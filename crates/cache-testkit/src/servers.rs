@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tls")]
 mod certificates;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 #[cfg(feature = "http-stub")]
 mod http;
 #[cfg(feature = "redis-server")]
@@ -9,6 +11,8 @@ mod redis;
 
 #[cfg(feature = "tls")]
 pub use certificates::{Certificate, CertificateFiles, Certificates};
+#[cfg(feature = "dynamodb")]
+pub use dynamodb::DynamoDb;
 #[cfg(feature = "http-stub")]
 pub use http::{Answer, Request, ScriptedHttp};
 #[cfg(feature = "redis-server")]

@@ -1,0 +1,189 @@
+//! Deleting everything below a prefix.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use cache_core::{Cleared, Result};
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::Client;
+use super::call::Call;
+use super::expressions::names;
+use crate::item::{Item, Layout};
+use crate::options::KeySchema;
+
+const SCAN: &str = "dynamodb:Scan";
+const QUERY: &str = "dynamodb:Query";
+
+/// How many parts of a table are scanned at a time.
+const SEGMENTS: i32 = 4;
+
+/// Which items a clear reads, and what of them.
+#[derive(Debug)]
+struct Search {
+    /// What a query's keys have to be; none for a scan.
+    keys: Option<String>,
+    filter: String,
+    projection: String,
+    names: HashMap<String, String>,
+    values: Option<Item>,
+}
+
+/// One page of a search.
+#[derive(Debug)]
+struct Page {
+    items: Vec<Item>,
+    next: Option<Item>,
+}
+
+impl Client {
+    /// Deletes every entry whose key begins with `prefix`.
+    pub(crate) async fn clear(&self, prefix: Option<&str>) -> Result<Cleared> {
+        let deadline = Instant::now() + self.options.clear_timeout;
+        let search = Search::new(&self.layout, prefix);
+        let segments = if search.keys.is_some() { 1 } else { SEGMENTS };
+        let parts = (0..segments).map(|segment| {
+            let segment = (search.keys.is_none()).then_some(segment);
+            self.clear_part(&search, segment, deadline)
+        });
+        let mut whole = Cleared::new(0, true);
+        for part in join_all(parts).await {
+            let part = part?;
+            whole.deleted += part.deleted;
+            whole.complete &= part.complete;
+        }
+        Ok(whole)
+    }
+
+    /// Deletes what the search finds in one segment of the table, or everywhere.
+    async fn clear_part(
+        &self,
+        search: &Search,
+        segment: Option<i32>,
+        deadline: Instant,
+    ) -> Result<Cleared> {
+        let mut cleared = Cleared::new(0, false);
+        let mut start = None;
+        loop {
+            let page = match self.page(search, segment, start, deadline).await {
+                Err(_) if Instant::now() >= deadline => return Ok(cleared),
+                page => page?,
+            };
+            let now = self.now();
+            // What was absent already is deleted and not counted.
+            let counts = |item| {
+                let head = Layout::head(item);
+                head.map_or(true, |head| !head.stale_until().is_past(now))
+            };
+            let keys: Vec<_> = page
+                .items
+                .iter()
+                .filter_map(|item| Some((self.layout.key_of(item)?, counts(item))))
+                .collect();
+            let names: Vec<_> = keys.iter().map(|(key, _)| *key).collect();
+            let outcomes = self
+                .delete_within(&names, self.bulk().until(deadline))
+                .await;
+            for (outcome, (_, counts)) in outcomes.into_iter().zip(&keys) {
+                match outcome {
+                    Ok(()) => cleared.deleted += u64::from(*counts),
+                    Err(_) if Instant::now() >= deadline => return Ok(cleared),
+                    Err(error) => return Err(error),
+                }
+            }
+            start = page.next;
+            if start.is_none() {
+                cleared.complete = true;
+                return Ok(cleared);
+            }
+            if Instant::now() >= deadline {
+                return Ok(cleared);
+            }
+        }
+    }
+
+    /// The page of the search that begins after `start`.
+    async fn page(
+        &self,
+        search: &Search,
+        segment: Option<i32>,
+        start: Option<Item>,
+        deadline: Instant,
+    ) -> Result<Page> {
+        let budget = self.bulk().until(deadline);
+        if search.keys.is_some() {
+            return self.query(search, start, Call::read(QUERY, budget)).await;
+        }
+        let answer = self.call(Call::read(SCAN, budget), || {
+            self.sdk
+                .scan()
+                .table_name(&self.options.table)
+                .consistent_read(true)
+                .set_segment(segment)
+                .set_total_segments(segment.map(|_| SEGMENTS))
+                .filter_expression(&search.filter)
+                .projection_expression(&search.projection)
+                .set_expression_attribute_names(Some(search.names.clone()))
+                .set_expression_attribute_values(search.values.clone())
+                .set_exclusive_start_key(start.clone())
+                .send()
+        });
+        let reply = answer.await?.reply;
+        Ok(Page {
+            items: reply.items.unwrap_or_default(),
+            next: reply.last_evaluated_key,
+        })
+    }
+
+    async fn query(&self, search: &Search, start: Option<Item>, call: Call) -> Result<Page> {
+        let answer = self.call(call, || {
+            self.sdk
+                .query()
+                .table_name(&self.options.table)
+                .consistent_read(true)
+                .set_key_condition_expression(search.keys.clone())
+                .filter_expression(&search.filter)
+                .projection_expression(&search.projection)
+                .set_expression_attribute_names(Some(search.names.clone()))
+                .set_expression_attribute_values(search.values.clone())
+                .set_exclusive_start_key(start.clone())
+                .send()
+        });
+        let reply = answer.await?.reply;
+        Ok(Page {
+            items: reply.items.unwrap_or_default(),
+            next: reply.last_evaluated_key,
+        })
+    }
+}
+
+impl Search {
+    fn new(layout: &Layout, prefix: Option<&str>) -> Self {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let mut values = Item::new();
+        let mut keys = Vec::new();
+        let mut letters = "kmes".to_owned();
+        if let Some((_, constant)) = layout.schema.constant() {
+            keys.push("#c = :c");
+            letters.push('c');
+            values.insert(":c".to_owned(), text(constant));
+        }
+        if let Some(prefix) = prefix {
+            keys.push("begins_with(#k, :prefix)");
+            values.insert(":prefix".to_owned(), text(prefix));
+        }
+        let is_query = matches!(layout.schema, KeySchema::ConstantPartition { .. });
+        let mut filter = vec!["attribute_exists(#m)"];
+        if !is_query {
+            filter.append(&mut keys);
+        }
+        Self {
+            keys: is_query.then(|| keys.join(" AND ")),
+            filter: filter.join(" AND "),
+            projection: "#k, #m, #e, #s".to_owned(),
+            names: names(layout, &letters),
+            values: (!values.is_empty()).then_some(values),
+        }
+    }
+}
