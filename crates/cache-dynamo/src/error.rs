@@ -446,3 +446,213 @@ fn printable(code: &str) -> &str {
         (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if is_code { code } else { "an unknown error" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTEXT: Context<'_> = Context {
+        table: "sessions",
+        region: "eu-west-1",
+        action: "dynamodb:GetItem",
+    };
+
+    fn failure(code: &str, text: &str, status: u16) -> Failure {
+        Failure::of_server(code, text, status, CONTEXT)
+    }
+
+    #[test]
+    fn every_server_error_has_its_kind() {
+        use ErrorKind::{Backend, Configuration, Overloaded, Throttled, TooLarge, Unsupported};
+
+        // Code, status, kind, whether it passes by itself, whether a write may have been executed.
+        let cases = [
+            (
+                "ProvisionedThroughputExceededException",
+                400,
+                Throttled,
+                true,
+                false,
+            ),
+            ("ThrottlingException", 400, Throttled, true, false),
+            ("Throttling", 400, Throttled, true, false),
+            ("RequestLimitExceeded", 400, Throttled, true, false),
+            ("LimitExceededException", 400, Throttled, true, false),
+            ("InternalServerError", 500, Backend, true, true),
+            ("InternalFailure", 500, Backend, true, true),
+            ("ServiceUnavailable", 503, Overloaded, true, true),
+            ("ServiceUnavailableException", 503, Overloaded, true, true),
+            ("TransactionConflictException", 400, Overloaded, true, false),
+            (
+                "TransactionInProgressException",
+                400,
+                Overloaded,
+                true,
+                false,
+            ),
+            (
+                "ReplicatedWriteConflictException",
+                400,
+                Overloaded,
+                true,
+                false,
+            ),
+            (
+                "ResourceNotFoundException",
+                400,
+                Configuration,
+                false,
+                false,
+            ),
+            ("ResourceInUseException", 400, Configuration, false, false),
+            ("AccessDeniedException", 400, Configuration, false, false),
+            ("AccessDenied", 403, Configuration, false, false),
+            ("ExpiredTokenException", 400, Configuration, false, false),
+            ("ExpiredToken", 403, Configuration, false, false),
+            ("RequestExpired", 400, Configuration, false, false),
+            (
+                "UnrecognizedClientException",
+                400,
+                Configuration,
+                false,
+                false,
+            ),
+            ("InvalidClientTokenId", 403, Configuration, false, false),
+            (
+                "InvalidSignatureException",
+                400,
+                Configuration,
+                false,
+                false,
+            ),
+            ("SignatureDoesNotMatch", 403, Configuration, false, false),
+            (
+                "MissingAuthenticationTokenException",
+                400,
+                Configuration,
+                false,
+                false,
+            ),
+            (
+                "MissingAuthenticationToken",
+                403,
+                Configuration,
+                false,
+                false,
+            ),
+            (
+                "IncompleteSignatureException",
+                400,
+                Configuration,
+                false,
+                false,
+            ),
+            ("IncompleteSignature", 400, Configuration, false, false),
+            ("OptInRequired", 403, Configuration, false, false),
+            ("KMSInvalidStateException", 400, Configuration, false, false),
+            ("UnknownOperationException", 400, Unsupported, false, false),
+            (
+                "ItemCollectionSizeLimitExceededException",
+                400,
+                TooLarge,
+                false,
+                false,
+            ),
+            ("ValidationException", 400, Backend, false, false),
+            ("NewException", 400, Backend, false, false),
+            ("NewException", 502, Backend, true, true),
+            ("", 500, Backend, true, true),
+            ("", 503, Overloaded, true, true),
+            ("", 429, Throttled, true, false),
+            ("", 404, Backend, false, false),
+            ("", 200, ErrorKind::Connection, true, true),
+        ];
+        for (code, status, kind, transient, may_have_run) in cases {
+            let failure = failure(code, "", status);
+            assert_eq!(failure.may_have_run, may_have_run, "{code} {status}");
+            let error = failure.into_error("sessions@eu-west-1", 1, Duration::ZERO);
+            assert_eq!(
+                (error.kind(), error.is_transient()),
+                (kind, transient),
+                "{code} {status}"
+            );
+            assert!(!error.message().contains('{'), "{error}");
+        }
+        for meaning in SERVER_ERRORS {
+            let has_case = cases.iter().any(|(code, ..)| meaning.is_about(code));
+            assert!(has_case, "{} has no case", meaning.code);
+        }
+    }
+
+    #[test]
+    fn a_validation_error_is_told_by_its_text() {
+        let schema = ErrorKind::Configuration;
+        for (text, kind) in [
+            ("The provided key element does not match the schema", schema),
+            (
+                "One or more parameter values were invalid: Missing the key SK in the item",
+                schema,
+            ),
+            ("One of the required keys was not given a value", schema),
+            (
+                "One or more parameter values were invalid: Type mismatch for key PK expected: N \
+                 actual: S",
+                schema,
+            ),
+            ("The number of conditions on the keys is invalid", schema),
+            ("Query condition missed key schema element: PK", schema),
+            (
+                "Item size has exceeded the maximum allowed size",
+                ErrorKind::TooLarge,
+            ),
+            (
+                "Item size to update has exceeded the maximum allowed size",
+                ErrorKind::TooLarge,
+            ),
+            (
+                "Aggregated item size has exceeded the limit",
+                ErrorKind::TooLarge,
+            ),
+            ("Invalid UpdateExpression", ErrorKind::Backend),
+        ] {
+            assert_eq!(
+                failure("ValidationException", text, 400).kind,
+                kind,
+                "{text}"
+            );
+        }
+        for (part, ..) in VALIDATION_ERRORS {
+            assert!(failure("ValidationException", part, 400).kind != ErrorKind::Backend);
+        }
+    }
+
+    #[test]
+    fn messages_name_what_has_to_be_corrected() {
+        let text = |code| failure(code, "", 400).reason.into_owned();
+        assert_eq!(
+            text("ResourceNotFoundException"),
+            "there is no table sessions in eu-west-1; create it, or correct its name and region"
+        );
+        assert_eq!(
+            text("AccessDeniedException"),
+            "the credentials may not call dynamodb:GetItem on table sessions; allow it"
+        );
+    }
+
+    #[test]
+    fn the_servers_text_is_not_repeated() {
+        for code in ["ValidationException", "NewException", "the value hunter2"] {
+            let failure = failure(code, "the value hunter2 is invalid", 400);
+            let error = failure.into_error("sessions@eu-west-1", 1, Duration::ZERO);
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn refused_credentials_are_asked_for_again() {
+        for code in ["ExpiredTokenException", "UnrecognizedClientException"] {
+            assert!(failure(code, "", 400).wants_credentials, "{code}");
+        }
+        assert!(!failure("AccessDeniedException", "", 400).wants_credentials);
+    }
+}

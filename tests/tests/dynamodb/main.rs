@@ -1,0 +1,12 @@
+//! The DynamoDB storage against real servers.
+
+mod batches;
+mod counters;
+mod expired;
+mod format;
+mod limits;
+mod neighbours;
+mod setup;
+mod support;
+mod tables;
+mod trouble;
