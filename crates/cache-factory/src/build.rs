@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use cache_core::settings::Settings;
 use cache_core::{CacheStorage, DisabledStorage, PrefixStorage, Result};
+#[cfg(feature = "dynamodb")]
+use cache_dynamo::DynamoDbCacheStorage;
 #[cfg(feature = "memory")]
 use cache_memory::MemoryCacheStorage;
 #[cfg(feature = "redis")]
 use cache_redis::RedisCacheStorage;
 
-use crate::caches::Caches;
+use crate::caches::{Caches, Foundation};
 use crate::env::{Backend, Plan, plan};
 
 /// Builds [`Caches`] from variables.
@@ -65,18 +67,30 @@ impl CacheStorageFactory {
             prefix,
             on_trouble,
         } = plan(&settings)?;
-        let storage: Arc<dyn CacheStorage> = match backend {
-            Backend::None => Arc::new(DisabledStorage::new()),
+        let (storage, foundation): (Arc<dyn CacheStorage>, _) = match backend {
+            Backend::None => (Arc::new(DisabledStorage::new()), Foundation::Plain),
             #[cfg(feature = "memory")]
-            Backend::Memory(options) => Arc::new(MemoryCacheStorage::with_options(options)?),
+            Backend::Memory(options) => {
+                let memory = MemoryCacheStorage::with_options(options)?;
+                (Arc::new(memory), Foundation::Plain)
+            }
             #[cfg(feature = "redis")]
-            Backend::Redis(options) => Arc::new(RedisCacheStorage::new(options)?),
+            Backend::Redis(options) => {
+                let redis = RedisCacheStorage::new(*options)?;
+                (Arc::new(redis), Foundation::Plain)
+            }
+            #[cfg(feature = "dynamodb")]
+            Backend::DynamoDb(options) => {
+                let table = Arc::new(DynamoDbCacheStorage::new(*options)?);
+                let storage = Arc::clone(&table);
+                (storage, Foundation::Table(table))
+            }
         };
         let storage = match prefix {
             Some(prefix) => Arc::new(PrefixStorage::new(&prefix, storage)?),
             None => storage,
         };
-        Ok(Caches::new(storage, on_trouble))
+        Ok(Caches::new(storage, foundation, on_trouble))
     }
 }
 
@@ -133,6 +147,26 @@ mod tests {
         .unwrap();
         assert_eq!(caches.storage().info().backend, "redis");
         assert!(!format!("{caches:?}").contains("hunter2"));
+    }
+
+    #[cfg(feature = "dynamodb")]
+    #[test]
+    fn dynamodb_is_built_without_a_runtime_and_without_a_request() {
+        let caches = caches(&[
+            ("CACHE_STORAGE_TYPE", "dynamodb"),
+            ("CACHE_DYNAMODB_TABLE", "cache"),
+            ("CACHE_DYNAMODB_REGION", "eu-west-1"),
+        ])
+        .unwrap();
+        assert_eq!(caches.storage().info().backend, "dynamodb");
+        assert_eq!(format!("{caches:?}"), "Caches(DynamoDb(cache@eu-west-1))");
+    }
+
+    #[cfg(feature = "memory")]
+    #[tokio::test]
+    async fn what_needs_no_set_up_is_set_up_right() {
+        let caches = caches(&[("CACHE_STORAGE_TYPE", "memory")]).unwrap();
+        caches.check().await.unwrap();
     }
 
     #[cfg(feature = "memory")]

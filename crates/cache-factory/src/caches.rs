@@ -13,13 +13,28 @@ use cache_core::{CacheService, CacheServiceBuilder, CacheStorage, OnTrouble, Res
 #[derive(Clone)]
 pub struct Caches {
     storage: Arc<dyn CacheStorage>,
+    foundation: Foundation,
     on_trouble: OnTrouble,
 }
 
+/// The backend below the storage, for what only one kind of them has.
+#[derive(Clone)]
+pub(crate) enum Foundation {
+    /// Needs no set-up of its own.
+    Plain,
+    #[cfg(feature = "dynamodb")]
+    Table(Arc<cache_dynamo::DynamoDbCacheStorage>),
+}
+
 impl Caches {
-    pub(crate) fn new(storage: Arc<dyn CacheStorage>, on_trouble: OnTrouble) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn CacheStorage>,
+        foundation: Foundation,
+        on_trouble: OnTrouble,
+    ) -> Self {
         Self {
             storage,
+            foundation,
             on_trouble,
         }
     }
@@ -28,7 +43,7 @@ impl Caches {
     /// bring a storage with a clock of their own.
     #[must_use]
     pub fn over(storage: impl CacheStorage) -> Self {
-        Self::new(Arc::new(storage), OnTrouble::Error)
+        Self::new(Arc::new(storage), Foundation::Plain, OnTrouble::Error)
     }
 
     /// Starts a service whose keys lie below `prefix:`.
@@ -54,6 +69,24 @@ impl Caches {
     /// Trouble of the storage. Later calls try again by themselves, so it may be ignored.
     pub async fn warm_up(&self) -> Result<()> {
         self.storage.ping().await
+    }
+
+    /// Looks at how the backend is set up, for a deployment to fail early: on DynamoDB the table,
+    /// its key schema, and whether it collects expired items. Elsewhere the same as
+    /// [`warm_up`](Self::warm_up).
+    ///
+    /// On DynamoDB this needs the permissions `dynamodb:DescribeTable` and
+    /// `dynamodb:DescribeTimeToLive`, which serving traffic does not.
+    ///
+    /// # Errors
+    ///
+    /// `Configuration` with everything that has to be corrected; trouble of the storage.
+    pub async fn check(&self) -> Result<()> {
+        match &self.foundation {
+            Foundation::Plain => self.warm_up().await,
+            #[cfg(feature = "dynamodb")]
+            Foundation::Table(table) => table.check_table().await,
+        }
     }
 
     /// Ends the storage, and with it every service and clone, within `budget`. A second call

@@ -4,6 +4,8 @@ use cache_core::settings::{Setting, Settings, any_of, did_you_mean, settle};
 use cache_core::{
     ConfigurationError, ConfigurationErrors, DisabledStorage, OnTrouble, PrefixStorage,
 };
+#[cfg(feature = "dynamodb")]
+use cache_dynamo::DynamoDbOptions;
 #[cfg(feature = "memory")]
 use cache_memory::MemoryOptions;
 #[cfg(feature = "redis")]
@@ -15,7 +17,7 @@ pub const SETTINGS: &[&Setting] = &[&STORAGE_TYPE, &ON_TROUBLE, &PREFIX];
 const STORAGE_TYPE: Setting = Setting {
     name: "CACHE_STORAGE_TYPE",
     meaning: "Where entries are kept; `none` switches caching off.",
-    accepts: "`memory`, `redis` or `none`",
+    accepts: "`memory`, `redis`, `dynamodb` or `none`",
     default: "none; required",
     secret: false,
 };
@@ -48,6 +50,8 @@ const COMPILED_IN: &[&str] = &[
     "memory",
     #[cfg(feature = "redis")]
     "redis",
+    #[cfg(feature = "dynamodb")]
+    "dynamodb",
 ];
 
 /// Every variable that this build understands: those of this crate and of the backends compiled in.
@@ -58,6 +62,8 @@ pub fn all_settings() -> Vec<&'static Setting> {
         MemoryOptions::SETTINGS,
         #[cfg(feature = "redis")]
         RedisOptions::SETTINGS,
+        #[cfg(feature = "dynamodb")]
+        DynamoDbOptions::SETTINGS,
     ];
     [SETTINGS, &backends.concat()].concat()
 }
@@ -76,7 +82,9 @@ pub(crate) enum Backend {
     #[cfg(feature = "memory")]
     Memory(MemoryOptions),
     #[cfg(feature = "redis")]
-    Redis(RedisOptions),
+    Redis(Box<RedisOptions>),
+    #[cfg(feature = "dynamodb")]
+    DynamoDb(Box<DynamoDbOptions>),
 }
 
 /// Reads the whole configuration, or everything that is wrong with it.
@@ -106,9 +114,15 @@ fn backend(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Optio
             settings, problems,
         ))),
         #[cfg(feature = "redis")]
-        "redis" => Some(Backend::Redis(RedisOptions::from_settings(
-            settings, problems,
-        ))),
+        "redis" => {
+            let options = RedisOptions::from_settings(settings, problems);
+            Some(Backend::Redis(Box::new(options)))
+        }
+        #[cfg(feature = "dynamodb")]
+        "dynamodb" => {
+            let options = DynamoDbOptions::from_settings(settings, problems);
+            Some(Backend::DynamoDb(Box::new(options)))
+        }
         other => {
             problems.push(no_such_backend(settings, other));
             None
@@ -124,18 +138,16 @@ fn no_such_backend(settings: &Settings, value: &str) -> ConfigurationError {
         );
         return settings.refused(&STORAGE_TYPE, value, &complaint);
     }
-    let not_yet = match value {
-        "memory" | "redis" => ",",
-        "dynamodb" => ", which this version does not have yet;",
-        _ => return no_such_word(settings, &STORAGE_TYPE, value, "storage", STORAGES, OFFERED),
-    };
+    if !OFFERED.contains(&value) {
+        return no_such_word(settings, &STORAGE_TYPE, value, "storage", STORAGES, OFFERED);
+    }
     let variable = settings.variable(&STORAGE_TYPE);
     let available = match COMPILED_IN {
         [] => "none".to_owned(),
         names => names.join(", "),
     };
     let problem = format!(
-        "{variable}={value} needs the Cargo feature {value:?}{not_yet} this build has: {available}"
+        "{variable}={value} needs the Cargo feature {value:?}, this build has: {available}"
     );
     ConfigurationError::new(variable, problem).with_value(value)
 }
@@ -172,6 +184,7 @@ fn no_such_word(
 ) -> ConfigurationError {
     let meant = match value.to_ascii_lowercase().as_str() {
         "valkey" | "elasticache" => Some("redis"),
+        "dynamo" => Some("dynamodb"),
         "off" | "disabled" => Some("none"),
         _ => None,
     };
@@ -248,8 +261,9 @@ mod tests {
         );
     }
 
+    #[cfg(not(feature = "dynamodb"))]
     #[test]
-    fn dynamodb_is_still_to_come() {
+    fn dynamodb_outside_this_build_is_named_with_its_feature() {
         let available = COMPILED_IN.join(", ");
         let available = if available.is_empty() {
             "none"
@@ -260,12 +274,31 @@ mod tests {
             problems(&[("CACHE_STORAGE_TYPE", "dynamodb")]),
             [format!(
                 "CACHE_STORAGE_TYPE=dynamodb needs the Cargo feature \"dynamodb\", \
-                 which this version does not have yet; this build has: {available}"
+                 this build has: {available}"
             )]
         );
     }
 
-    #[cfg(all(feature = "memory", not(feature = "redis")))]
+    #[cfg(feature = "dynamodb")]
+    #[test]
+    fn dynamodb_needs_a_table_and_a_region() {
+        let found = problems(&[
+            ("CACHE_STORAGE_TYPE", "dynamodb"),
+            ("CACHE_DYNAMODB_TIMEOUT", "5 parsecs"),
+            ("CACHE_DYNAMODB_TABEL", "cache"),
+        ]);
+        let expected = [
+            "CACHE_DYNAMODB_TABLE is not set",
+            "CACHE_DYNAMODB_TIMEOUT=\"5 parsecs\" is not a duration; try 500ms, 2s",
+            "CACHE_DYNAMODB_TABEL is not a setting; did you mean CACHE_DYNAMODB_TABLE?",
+        ];
+        for beginning in expected {
+            let is_there = found.iter().any(|problem| problem.starts_with(beginning));
+            assert!(is_there, "{beginning} in {found:?}");
+        }
+    }
+
+    #[cfg(all(feature = "memory", not(any(feature = "redis", feature = "dynamodb"))))]
     #[test]
     fn a_backend_outside_this_build_is_named_with_its_feature() {
         assert_eq!(
@@ -277,7 +310,7 @@ mod tests {
         );
     }
 
-    #[cfg(all(feature = "redis", not(feature = "memory")))]
+    #[cfg(all(feature = "redis", not(any(feature = "memory", feature = "dynamodb"))))]
     #[test]
     fn memory_outside_this_build_is_named_with_its_feature() {
         assert_eq!(

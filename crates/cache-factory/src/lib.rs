@@ -2,8 +2,8 @@
 //!
 //! [`CacheStorageFactory`] reads `CACHE_STORAGE_TYPE` and its companions, reports everything that
 //! is wrong with them at once, and builds [`Caches`]: the storage they describe, and one
-//! [`CacheService`](cache_core::CacheService) a purpose. Changing from memory to Redis is one
-//! variable.
+//! [`CacheService`](cache_core::CacheService) a purpose. Changing from memory to Redis or
+//! DynamoDB is one variable.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -32,6 +32,11 @@
 //! |---|---|---|
 //! | `memory` | yes | `CACHE_STORAGE_TYPE=memory` |
 //! | `redis` | | `CACHE_STORAGE_TYPE=redis` |
+//! | `redis-cluster` | | `CACHE_REDIS_TOPOLOGY=cluster` |
+//! | `redis-tls` | | `rediss://` |
+//! | `secrets-manager` | | `CACHE_REDIS_PASSWORD_SECRET` |
+//! | `dynamodb` | | `CACHE_STORAGE_TYPE=dynamodb` |
+//! | `aws-config` | | AWS credentials from the SDK's whole default chain, not from variables alone |
 //! | `test-util` | | `cache_core::ManualClock`, for tests that move time by hand |
 //!
 //! `CACHE_STORAGE_TYPE=none` switches caching off in every build. Naming a backend that was not
@@ -47,6 +52,8 @@ mod caches;
 mod env;
 
 pub use cache_core;
+#[cfg(feature = "dynamodb")]
+pub use cache_dynamo;
 #[cfg(feature = "memory")]
 pub use cache_memory;
 #[cfg(feature = "redis")]
