@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use cache_core::{CacheError, ErrorKind, secs};
+use cache_core::{
+    CacheError, CacheKey, CacheStorage, ClearScope, Condition, ErrorKind, NewEntry, PrefixStorage,
+    Ttl, secs,
+};
 use cache_redis::{Credentials, CredentialsProvider, PasswordFile, RedisOptions};
 use cache_testkit::servers::RedisServer;
-use cache_tests::entries::{fetch, put};
+use cache_tests::entries::{fetch, minute, put};
 use tokio::task::JoinSet;
 
 use crate::support::{patient, refusal, storage};
@@ -226,4 +229,62 @@ async fn a_provider_that_fails_or_hangs_is_trouble_of_its_kind_in_time() {
         error.to_string().contains("provider of the credentials"),
         "{error}"
     );
+}
+
+/// What `docs/elasticache.md` says a user needs.
+const DOCUMENTED: &str = "+get +mget +set +unlink +del +exists +getrange +setrange +pttl +pexpire \
+                          +persist +incrby +multi +exec +eval +evalsha +scan +ping";
+
+#[tokio::test]
+async fn a_user_needs_the_documented_commands_and_no_others() {
+    let page = include_str!("../../../docs/elasticache.md");
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains(DOCUMENTED), "the page says something else");
+    let server = RedisServer::start().unwrap();
+    let mut user = vec![
+        "ACL", "SETUSER", "app", "reset", "on", ">hunter1", "~app:*", "-@all",
+    ];
+    user.extend(DOCUMENTED.split_whitespace());
+    assert_eq!(server.command(&user).unwrap(), "OK");
+
+    let storage = patient(app(&server).with_password("hunter1"));
+    let storage = PrefixStorage::new("app", storage).unwrap();
+    let stale = |text: &'static str| {
+        let entry = NewEntry::new(text, minute());
+        entry.with_stale_for(secs(9)).unwrap()
+    };
+    let key = CacheKey::from("k");
+    storage.ping().await.unwrap();
+    assert!(
+        storage
+            .set(&key, stale("v"), Condition::IfAbsent)
+            .await
+            .unwrap()
+    );
+    assert!(
+        storage
+            .set(&key, stale("w"), Condition::Always)
+            .await
+            .unwrap()
+    );
+    assert!(storage.lookup(&key).await.unwrap().is_some());
+    assert!(storage.has(&key).await.unwrap());
+    assert!(storage.expire(&key, minute()).await.unwrap());
+    assert!(storage.expire(&key, Ttl::FOREVER).await.unwrap());
+    assert!(storage.get_ttl(&key).await.is_ok());
+    assert!(storage.compare_and_delete(&key, b"w").await.unwrap());
+    put(&storage, "k", "7").await.unwrap();
+    assert_eq!(storage.increment(&key, 1, minute()).await.unwrap().value, 8);
+    assert!(storage.expire_now(&key).await.unwrap());
+    let many = vec![(key.clone(), stale("v")), (CacheKey::from("l"), stale("v"))];
+    assert!(storage.set_many(many).await.iter().all(Result::is_ok));
+    let keys = [key.clone(), CacheKey::from("l")];
+    assert!(storage.get_many(&keys).await.iter().all(Result::is_ok));
+    assert!(storage.lookup_many(&keys).await.iter().all(Result::is_ok));
+    assert!(storage.expire_now(&key).await.unwrap());
+    assert_eq!(storage.increment(&key, 1, minute()).await.unwrap().value, 1);
+    assert!(storage.delete(&key).await.unwrap());
+    assert!(storage.delete_many(&keys).await.iter().all(Result::is_ok));
+    let all = ClearScope::everything();
+    assert!(storage.clear(&all).await.unwrap().complete);
 }

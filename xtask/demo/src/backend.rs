@@ -1,6 +1,10 @@
 //! What the demo runs on.
 
 use cache_core::settings::Settings;
+#[cfg(feature = "dynamodb")]
+use cache_factory::cache_dynamo::{DynamoDbCacheStorage, DynamoDbOptions};
+#[cfg(feature = "dynamodb")]
+use cache_testkit::servers::DynamoDb;
 #[cfg(feature = "redis-cluster")]
 use cache_testkit::servers::RedisCluster;
 #[cfg(feature = "redis")]
@@ -11,6 +15,12 @@ use crate::Result;
 /// How many responses are kept in memory: fewer than there are, so that it has to choose.
 const RESPONSES: &str = "2000";
 
+/// The table of the emulator, in a region that it believes.
+#[cfg(feature = "dynamodb")]
+const TABLE: &str = "cache-demo";
+#[cfg(feature = "dynamodb")]
+const REGION: &str = "eu-central-1";
+
 /// A backend that was started, and is stopped on drop.
 pub(crate) enum Backend {
     Memory,
@@ -18,6 +28,8 @@ pub(crate) enum Backend {
     Redis(RedisServer),
     #[cfg(feature = "redis-cluster")]
     RedisCluster(RedisCluster),
+    #[cfg(feature = "dynamodb")]
+    DynamoDb(DynamoDb),
 }
 
 impl Backend {
@@ -28,8 +40,26 @@ impl Backend {
             "redis" => Ok(Self::Redis(RedisServer::start()?)),
             #[cfg(feature = "redis-cluster")]
             "redis-cluster" => Ok(Self::RedisCluster(RedisCluster::start()?)),
+            #[cfg(feature = "dynamodb")]
+            "dynamodb" => Ok(Self::DynamoDb(DynamoDb::start()?)),
             other => Err(format!("this demo was built without the storage {other:?}").into()),
         }
+    }
+
+    /// Makes what an application finds in place.
+    #[cfg_attr(
+        not(feature = "dynamodb"),
+        expect(clippy::unused_async, reason = "only a table has to be made")
+    )]
+    pub(crate) async fn prepare(&self) -> Result {
+        #[cfg(feature = "dynamodb")]
+        if let Self::DynamoDb(server) = self {
+            let options = DynamoDbOptions::new(TABLE)
+                .with_region(REGION)
+                .with_endpoint(server.endpoint());
+            DynamoDbCacheStorage::new(options)?.create_table().await?;
+        }
+        Ok(())
     }
 
     /// The variables that an application would be given.
@@ -50,6 +80,13 @@ impl Backend {
                 ("CACHE_REDIS_TOPOLOGY", "cluster".to_owned()),
                 ("CACHE_REDIS_URL", cluster.url()),
             ]),
+            #[cfg(feature = "dynamodb")]
+            Self::DynamoDb(server) => Settings::from_pairs([
+                ("CACHE_STORAGE_TYPE", "dynamodb".to_owned()),
+                ("CACHE_DYNAMODB_TABLE", TABLE.to_owned()),
+                ("CACHE_DYNAMODB_REGION", REGION.to_owned()),
+                ("CACHE_DYNAMODB_ENDPOINT", server.endpoint()),
+            ]),
         }
     }
 
@@ -62,6 +99,8 @@ impl Backend {
             Self::RedisCluster(cluster) => {
                 format!("a Redis Cluster of {} nodes", cluster.nodes().len())
             }
+            #[cfg(feature = "dynamodb")]
+            Self::DynamoDb(server) => format!("an emulator of DynamoDB at {}", server.endpoint()),
         }
     }
 }

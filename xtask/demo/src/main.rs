@@ -91,6 +91,7 @@ fn run(flags: &Flags) -> Result {
 
 /// Serves the requests in order, as many at a time as there are workers.
 async fn replay(backend: &Backend, requests: Vec<Request>) -> Result<(Tally, Duration)> {
+    backend.prepare().await?;
     let settings = backend.settings();
     let common = CacheStorageFactory::from_settings(settings.clone())?;
     let bounded = CacheStorageFactory::from_settings(settings.named("response")?)?;
