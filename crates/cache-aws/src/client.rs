@@ -1,16 +1,18 @@
 //! What the SDK of any service is made from.
 
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::tls::Provider as TlsProvider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider as TlsProvider, TlsContext};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::{
-    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+    HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
@@ -29,7 +31,7 @@ const IDLE: Duration = secs(15);
 pub struct AwsClient {
     region: String,
     endpoint: Option<String>,
-    http: SharedHttpClient,
+    https: Https,
     credentials: Arc<CredentialsCache>,
 }
 
@@ -41,16 +43,16 @@ impl AwsClient {
     /// `Configuration` with everything in the options that cannot be.
     pub fn new(options: AwsOptions) -> Result<Self, CacheError> {
         let mut problems = options.problems();
-        let http = https(&options.roots, options.connect_timeout);
-        let http = http.map_err(|problem| problems.push(problem)).ok();
-        let (Some(http), Some(region), true) = (http, options.region, problems.is_empty()) else {
+        let https = Https::new(&options.roots, options.connect_timeout);
+        let https = https.map_err(|problem| problems.push(problem)).ok();
+        let (Some(https), Some(region), true) = (https, options.region, problems.is_empty()) else {
             return Err(ConfigurationErrors(problems).into());
         };
         Ok(Self {
             credentials: Arc::new(CredentialsCache::new(options.credentials, region.clone())),
             region,
             endpoint: options.endpoint,
-            http,
+            https,
         })
     }
 
@@ -77,9 +79,19 @@ impl AwsClient {
             .region(Region::new(self.region.clone()))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .http_client(self.http.clone());
+            .http_client(SharedHttpClient::new(self.https.clone()));
         config.set_endpoint_url(self.endpoint.clone());
         config.build()
+    }
+
+    /// How long an unused connection is kept, by the clock of the process. A caller who knows that
+    /// more time has passed, as when a virtual machine was frozen, gives the connections up with
+    /// [`renew_connections`](Self::renew_connections).
+    pub const IDLE: Duration = IDLE;
+
+    /// Lets later calls make new connections. Calls under way keep theirs.
+    pub fn renew_connections(&self) {
+        self.https.renew();
     }
 
     /// Whether credentials are at hand, so that a call can be signed at once.
@@ -104,28 +116,75 @@ impl AwsClient {
     }
 }
 
-/// An HTTP client that trusts `roots`. All SDK clients made with it share its connections. TLS is
-/// set up with the first connection.
-pub(crate) fn https(
-    roots: &Roots,
+/// An HTTP client. All SDK clients made with it share its connections; TLS is set up with the first
+/// of them.
+#[derive(Clone)]
+pub(crate) struct Https(Arc<Inner>);
+
+struct Inner {
+    tls: TlsContext,
     connect_timeout: Duration,
-) -> Result<SharedHttpClient, ConfigurationError> {
-    let context = context(roots.load()?)?;
-    let connector = OnceLock::new();
-    Ok(http_client_fn(move |_, _| {
-        let build = || {
-            let settings = HttpConnectorSettings::builder().connect_timeout(connect_timeout);
-            let connector = Connector::builder()
-                .connector_settings(settings.build())
-                .pool_idle_timeout(IDLE)
-                .enable_tcp_nodelay(true)
-                .tls_provider(TlsProvider::Rustls(CryptoMode::Ring))
-                .tls_context(context.clone())
-                .build();
-            SharedHttpConnector::new(connector)
-        };
-        connector.get_or_init(build).clone()
-    }))
+    connector: RwLock<Option<SharedHttpConnector>>,
+}
+
+impl Https {
+    /// A client that trusts `roots`.
+    pub(crate) fn new(
+        roots: &Roots,
+        connect_timeout: Duration,
+    ) -> Result<Self, ConfigurationError> {
+        Ok(Self(Arc::new(Inner {
+            tls: context(roots.load()?)?,
+            connect_timeout,
+            connector: RwLock::default(),
+        })))
+    }
+
+    fn renew(&self) {
+        let connector = self.0.connector.write();
+        *connector.unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn connector(&self) -> SharedHttpConnector {
+        let Inner { connector, .. } = &*self.0;
+        let at_hand = connector.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = &*at_hand {
+            return connector.clone();
+        }
+        drop(at_hand);
+        let mut connector = connector.write().unwrap_or_else(PoisonError::into_inner);
+        connector.get_or_insert_with(|| self.0.build()).clone()
+    }
+}
+
+impl Inner {
+    fn build(&self) -> SharedHttpConnector {
+        let settings = HttpConnectorSettings::builder().connect_timeout(self.connect_timeout);
+        let connector = Connector::builder()
+            .connector_settings(settings.build())
+            .pool_idle_timeout(IDLE)
+            .enable_tcp_nodelay(true)
+            .tls_provider(TlsProvider::Rustls(CryptoMode::Ring))
+            .tls_context(self.tls.clone())
+            .build();
+        SharedHttpConnector::new(connector)
+    }
+}
+
+impl HttpClient for Https {
+    fn http_connector(
+        &self,
+        _: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.connector()
+    }
+}
+
+impl fmt::Debug for Https {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Https").finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

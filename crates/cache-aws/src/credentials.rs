@@ -281,13 +281,13 @@ mod chain {
     use cache_core::{CacheError, millis};
 
     use super::missing;
-    use crate::client::https;
+    use crate::client::Https;
     use crate::roots::Roots;
 
     /// What the first source of the chain that has credentials gives. Its own calls go to AWS,
     /// whatever roots the cache's endpoint needs.
     pub(super) async fn load(region: String) -> Result<Credentials, CacheError> {
-        let client = https(&Roots::Amazon, millis(500))?;
+        let client = Https::new(&Roots::Amazon, millis(500))?;
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .region(Region::new(region))
             .http_client(client)

@@ -27,7 +27,7 @@ mod clear;
 mod expressions;
 mod table;
 
-use call::{Answer, Budget, Call, Repeat, Settled, settled};
+use call::{Answer, Budget, Call, Idle, Repeat, Settled, settled};
 use expressions::{COUNT, Expression, Expressions, MOVE, STAY, ours, ours_at};
 
 const GET: &str = "dynamodb:GetItem";
@@ -48,6 +48,7 @@ pub(crate) struct Client {
     expressions: Expressions,
     address: String,
     is_closed: AtomicBool,
+    idle: Idle,
     /// Whether the server has been seen to return the item for which a condition did not hold.
     /// AWS does; not every emulator.
     tells_old_items: AtomicBool,
@@ -75,6 +76,7 @@ impl Client {
             aws,
             options,
             is_closed: AtomicBool::new(false),
+            idle: Idle::default(),
             tells_old_items: AtomicBool::new(false),
         })
     }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cache_core::{
-    CacheError, CacheKey, CacheStorage, ClearScope, Condition, ConnectionError, ErrorKind, millis,
+    CacheError, CacheKey, CacheStorage, ClearScope, Condition, ConnectionError, ErrorKind,
+    ManualClock, millis,
 };
 use cache_dynamo::{
     AwsCredentials, CredentialsSource, DynamoDbCacheStorage, DynamoDbOptions, Roots,
@@ -191,6 +192,44 @@ async fn a_silent_server_costs_batches_and_clears_no_more_than_their_deadlines()
     assert!(took < millis(700) + SLACK, "it took {took:?}");
     let cleared = cleared.unwrap();
     assert_eq!((cleared.deleted, cleared.complete), (0, false));
+}
+
+/// A server that answers the first request of each connection and is silent on it from then on, as
+/// one is that closed the connection while the client was frozen.
+async fn forgetful_server() -> (String, Arc<AtomicUsize>) {
+    let bound = TcpListener::bind("127.0.0.1:0").await;
+    let listener = bound.expect("a port is free");
+    let address = listener.local_addr().expect("the listener is bound");
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut request = vec![0; 65_536];
+            if let Ok(1..) = stream.read(&mut request).await {
+                // A client that has left needs no answer.
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                    .await;
+                open.push(stream);
+            }
+        }
+    });
+    (format!("http://{address}"), taken)
+}
+
+#[tokio::test]
+async fn a_process_that_was_frozen_uses_no_connection_of_before() {
+    let (endpoint, taken) = forgetful_server().await;
+    let clock = ManualClock::new();
+    let storage = storage(options(&endpoint).with_clock(clock.clone()));
+    for round in 1..=3 {
+        let deleted = storage.compare_and_delete(&"k".into(), b"v").await;
+        assert!(deleted.unwrap(), "what is sent once at most arrives");
+        assert_eq!(taken.load(Ordering::SeqCst), round);
+        clock.freeze(millis(15_000));
+    }
 }
 
 #[tokio::test]

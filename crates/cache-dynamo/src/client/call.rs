@@ -5,6 +5,7 @@
 //! write has met its own bytes, and whether a counter may be asked again.
 
 use std::error::Error as StdError;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
@@ -12,7 +13,8 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use cache_core::{ErrorKind, Result, millis};
+use cache_aws::AwsClient;
+use cache_core::{ErrorKind, Moment, Result, Timestamp, millis};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Client;
@@ -63,6 +65,16 @@ pub(super) struct Answer<T> {
     pub(super) after_unknown: bool,
 }
 
+/// When the server last answered. A process that was frozen since finds connections that the server
+/// has closed long ago and that look new by the clock that stood still; what may not be sent twice
+/// would be lost on them.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    /// Milliseconds on the wall clock and on the monotonic one.
+    wall: AtomicU64,
+    monotonic: AtomicU64,
+}
+
 /// Pauses that grow while nothing gets better.
 #[derive(Debug)]
 pub(super) struct Pauses {
@@ -90,6 +102,9 @@ impl Client {
         if started >= deadline {
             return Err(Failure::no_time().into_error(&self.address, 1, Duration::ZERO));
         }
+        if self.idle.is_over(self.options.clock.now()) {
+            self.aws.renew_connections();
+        }
         if !self.aws.has_credentials() {
             self.load_credentials(call.budget).await?;
         }
@@ -100,6 +115,7 @@ impl Client {
             let until = deadline.min(Instant::now() + patience);
             let failure = match timeout_at(until, send()).await {
                 Ok(Ok(reply)) => {
+                    self.idle.begin(self.options.clock.now());
                     return Ok(Answer {
                         reply,
                         after_unknown,
@@ -191,6 +207,23 @@ impl Budget {
             deadline: self.deadline.min(deadline),
             ..self.anew()
         }
+    }
+}
+
+impl Idle {
+    fn begin(&self, now: Moment) {
+        self.wall.store(now.wall.as_millis(), Ordering::Relaxed);
+        let monotonic = crate::item::millis(now.monotonic);
+        self.monotonic.store(monotonic, Ordering::Relaxed);
+    }
+
+    /// Whether the connections have been idle for longer than they are kept, by either clock.
+    fn is_over(&self, now: Moment) -> bool {
+        let since = Moment {
+            wall: Timestamp::from_millis(self.wall.load(Ordering::Relaxed)),
+            monotonic: Duration::from_millis(self.monotonic.load(Ordering::Relaxed)),
+        };
+        now.since(since) >= AwsClient::IDLE
     }
 }
 

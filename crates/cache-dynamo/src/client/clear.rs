@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use cache_core::{Cleared, Result};
+use cache_core::{Cleared, ErrorKind, MAX_KEY_BYTES, Result};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Client;
-use super::call::Call;
+use super::call::{Call, Pauses};
 use super::expressions::names;
 use crate::item::{Item, Layout};
 use crate::options::KeySchema;
@@ -40,6 +40,10 @@ struct Page {
 impl Client {
     /// Deletes every entry whose key begins with `prefix`.
     pub(crate) async fn clear(&self, prefix: Option<&str>) -> Result<Cleared> {
+        if prefix.is_some_and(|prefix| prefix.len() > MAX_KEY_BYTES) {
+            // No key is that long, and a sort key is not compared with more than it can hold.
+            return Ok(Cleared::new(0, true));
+        }
         let deadline = Instant::now() + self.options.clear_timeout;
         let search = Search::new(&self.layout, prefix);
         let segments = if search.keys.is_some() { 1 } else { SEGMENTS };
@@ -65,37 +69,27 @@ impl Client {
     ) -> Result<Cleared> {
         let mut cleared = Cleared::new(0, false);
         let mut start = None;
+        let mut pauses = Pauses::new();
         loop {
-            let page = match self.page(search, segment, start, deadline).await {
-                Err(_) if Instant::now() >= deadline => return Ok(cleared),
-                page => page?,
-            };
-            let now = self.now();
-            // What was absent already is deleted and not counted.
-            let counts = |item| {
-                let head = Layout::head(item);
-                head.map_or(true, |head| !head.stale_until().is_past(now))
-            };
-            let keys: Vec<_> = page
-                .items
-                .iter()
-                .filter_map(|item| Some((self.layout.key_of(item)?, counts(item))))
-                .collect();
-            let names: Vec<_> = keys.iter().map(|(key, _)| *key).collect();
-            let outcomes = self
-                .delete_within(&names, self.bulk().until(deadline))
-                .await;
-            for (outcome, (_, counts)) in outcomes.into_iter().zip(&keys) {
-                match outcome {
-                    Ok(()) => cleared.deleted += u64::from(*counts),
-                    Err(_) if Instant::now() >= deadline => return Ok(cleared),
-                    Err(error) => return Err(error),
+            let next = self.clear_page(search, segment, &start, deadline, &mut cleared.deleted);
+            match next.await {
+                Ok(None) => {
+                    cleared.complete = true;
+                    return Ok(cleared);
                 }
-            }
-            start = page.next;
-            if start.is_none() {
-                cleared.complete = true;
-                return Ok(cleared);
+                Ok(next) => {
+                    start = next;
+                    pauses.reset();
+                }
+                // A clear is in no hurry: what was throttled is asked for again, from the same
+                // place.
+                Err(error) if error.kind() == ErrorKind::Throttled => {
+                    if !pauses.wait(deadline).await {
+                        return Ok(cleared);
+                    }
+                }
+                Err(_) if Instant::now() >= deadline => return Ok(cleared),
+                Err(error) => return Err(error),
             }
             if Instant::now() >= deadline {
                 return Ok(cleared);
@@ -103,12 +97,46 @@ impl Client {
         }
     }
 
+    /// Deletes what one page of the search finds; returns where the next one begins.
+    async fn clear_page(
+        &self,
+        search: &Search,
+        segment: Option<i32>,
+        start: &Option<Item>,
+        deadline: Instant,
+        deleted: &mut u64,
+    ) -> Result<Option<Item>> {
+        let page = self.page(search, segment, start, deadline).await?;
+        let now = self.now();
+        // What was absent already is deleted and not counted.
+        let counts = |item| {
+            let head = Layout::head(item);
+            head.map_or(true, |head| !head.stale_until().is_past(now))
+        };
+        let found: Vec<_> = page
+            .items
+            .iter()
+            .filter_map(|item| Some((self.layout.key_of(item)?, counts(item))))
+            .collect();
+        let keys: Vec<_> = found.iter().map(|(key, _)| *key).collect();
+        let budget = self.bulk().until(deadline);
+        let outcomes = self.delete_within(&keys, budget).await;
+        let mut first_error = Ok(());
+        for (outcome, (_, counts)) in outcomes.into_iter().zip(found) {
+            match outcome {
+                Ok(()) => *deleted += u64::from(counts),
+                Err(error) => first_error = first_error.and(Err(error)),
+            }
+        }
+        first_error.map(|()| page.next)
+    }
+
     /// The page of the search that begins after `start`.
     async fn page(
         &self,
         search: &Search,
         segment: Option<i32>,
-        start: Option<Item>,
+        start: &Option<Item>,
         deadline: Instant,
     ) -> Result<Page> {
         let budget = self.bulk().until(deadline);
@@ -136,7 +164,7 @@ impl Client {
         })
     }
 
-    async fn query(&self, search: &Search, start: Option<Item>, call: Call) -> Result<Page> {
+    async fn query(&self, search: &Search, start: &Option<Item>, call: Call) -> Result<Page> {
         let answer = self.call(call, || {
             self.sdk
                 .query()
