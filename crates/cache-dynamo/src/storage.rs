@@ -51,11 +51,14 @@ use crate::options::DynamoDbOptions;
 /// |---|---|
 /// | get, lookup, has, get_ttl, ping | one `GetItem` |
 /// | set, delete, compare_and_delete | one conditional write |
-/// | increment | one `UpdateItem`; two more round trips at most where the counter starts |
+/// | increment | one `UpdateItem`; a `PutItem` after it where the counter starts |
 /// | expire, expire_now | one write; a second one where there is a stale budget |
 /// | get_many, lookup_many | a `BatchGetItem` for 100 keys, four at a time |
 /// | set_many, delete_many | a `BatchWriteItem` for 25 keys, four at a time |
 /// | clear | a `Scan` of the **whole table** in four parts, and a `BatchWriteItem` for 25 keys found; a `Query` of the entries below the prefix with [`KeySchema::ConstantPartition`](crate::KeySchema::ConstantPartition) |
+///
+/// A condition that does not hold costs a `GetItem` more on a server that does not return the item
+/// in its way; AWS does.
 ///
 /// Reads are billed by the size of the item, value included, also those that only ask whether it is
 /// there. A write whose condition does not hold is billed too.

@@ -18,7 +18,7 @@ use cache_testkit::servers::DynamoDb;
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// Long enough for a busy machine: these tests ask what is answered, not how soon.
-const PATIENCE: Duration = secs(20);
+const PATIENCE: Duration = secs(120);
 
 /// The DynamoDB that `CACHE_TEST_DYNAMODB_ENDPOINT` names, or one inside this process.
 #[derive(Debug)]

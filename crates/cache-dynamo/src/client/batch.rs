@@ -10,7 +10,7 @@ use cache_core::{CacheError, Entry, ErrorKind, NewEntry, Result};
 use futures_util::{StreamExt as _, stream};
 
 use super::Client;
-use super::call::{Budget, Call, Pauses, Repeat};
+use super::call::{Answer, Budget, Call, Pauses, Repeat};
 use crate::error::error;
 use crate::item::Item;
 
@@ -109,38 +109,48 @@ impl Client {
         let mut pauses = Pauses::new();
         while !rest.is_empty() {
             let call = Call::read(BATCH_GET, budget.anew());
-            let (items, unprocessed) = match self.batch_get(&rest, call).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    outcomes.extend(rest.iter().map(|key| (*key, Err(error.clone()))));
-                    break;
+            let error = match self.batch_get(&rest, call).await {
+                Ok((items, unprocessed)) => {
+                    let before = rest.len();
+                    self.settle(&mut rest, items, &unprocessed, &mut outcomes);
+                    if rest.len() < before {
+                        pauses.reset();
+                    }
+                    if rest.is_empty() || pauses.wait(budget.deadline).await {
+                        continue;
+                    }
+                    left_over()
                 }
+                Err(error) => error,
             };
-            let before = rest.len();
-            let mut found: HashMap<String, Item> = items
-                .into_iter()
-                .filter_map(|item| Some((self.layout.key_of(&item)?.to_owned(), item)))
-                .collect();
-            rest.retain(|key| {
-                let item = found.remove(*key);
-                let is_open = item.is_none() && self.is_among(key, &unprocessed);
-                if !is_open {
-                    let entry = item.map(|item| self.layout.entry(item)).transpose();
-                    outcomes.insert(key, entry.map_err(CacheError::from));
-                }
-                is_open
-            });
-            if rest.len() < before {
-                pauses.reset();
-            }
-            if !rest.is_empty() && !pauses.wait(budget.deadline).await {
-                outcomes.extend(rest.iter().map(|key| (*key, Err(left_over()))));
-                break;
-            }
+            outcomes.extend(rest.drain(..).map(|key| (key, Err(error.clone()))));
         }
         keys.iter()
             .map(|key| outcomes.remove(*key).unwrap_or_else(|| Err(left_over())))
             .collect()
+    }
+
+    /// Moves what the server has answered for from `rest` to `outcomes`.
+    fn settle<'a>(
+        &self,
+        rest: &mut Vec<&'a str>,
+        items: Vec<Item>,
+        unprocessed: &[Item],
+        outcomes: &mut HashMap<&'a str, Result<Option<Entry>>>,
+    ) {
+        let mut found: HashMap<String, Item> = items
+            .into_iter()
+            .filter_map(|item| Some((self.layout.key_of(&item)?.to_owned(), item)))
+            .collect();
+        rest.retain(|key| {
+            let item = found.remove(*key);
+            let is_open = item.is_none() && self.is_among(key, unprocessed);
+            if !is_open {
+                let entry = item.map(|item| self.layout.entry(item)).transpose();
+                outcomes.insert(key, entry.map_err(CacheError::from));
+            }
+            is_open
+        });
     }
 
     /// The items under `keys`, and the keys that the server did not get to.
@@ -194,25 +204,27 @@ impl Client {
         let mut outcomes = vec![Ok(()); writes.len()];
         let mut rest: Vec<usize> = (0..writes.len()).collect();
         let mut pauses = Pauses::new();
+        let mut after_unknown = false;
         while !rest.is_empty() {
             let call = Call::write(BATCH_WRITE, Repeat::Same, budget.anew());
-            let unprocessed = match self.batch_write(writes, &rest, call).await {
-                Ok(unprocessed) => unprocessed,
-                Err(error) => {
-                    rest.iter()
-                        .for_each(|at| outcomes[*at] = Err(error.clone()));
-                    break;
+            let error = match self.batch_write(writes, &rest, call).await {
+                Ok(answer) => {
+                    after_unknown |= answer.after_unknown;
+                    let before = rest.len();
+                    rest.retain(|at| self.is_among(writes[*at].key, &answer.reply));
+                    if rest.len() < before {
+                        pauses.reset();
+                    }
+                    if rest.is_empty() || pauses.wait(budget.deadline).await {
+                        continue;
+                    }
+                    left_over()
                 }
+                Err(error) => error,
             };
-            let before = rest.len();
-            rest.retain(|at| self.is_among(writes[*at].key, &unprocessed));
-            if rest.len() < before {
-                pauses.reset();
-            }
-            if !rest.is_empty() && !pauses.wait(budget.deadline).await {
-                rest.iter().for_each(|at| outcomes[*at] = Err(left_over()));
-                break;
-            }
+            let may_have_happened = after_unknown || error.may_have_happened();
+            let outcome = Err(error.with_may_have_happened(may_have_happened));
+            rest.drain(..).for_each(|at| outcomes[at] = outcome.clone());
         }
         outcomes
     }
@@ -224,7 +236,7 @@ impl Client {
         writes: &[Write<'_>],
         places: &[usize],
         call: Call,
-    ) -> Result<Vec<Item>> {
+    ) -> Result<Answer<Vec<Item>>> {
         let answer = self.call(call, || {
             let requests = places
                 .iter()
@@ -235,17 +247,21 @@ impl Client {
                 .request_items(&self.options.table, requests)
                 .send()
         });
-        let unprocessed = answer.await?.reply.unprocessed_items.unwrap_or_default();
+        let Answer {
+            reply,
+            after_unknown,
+        } = answer.await?;
         let item = |request: WriteRequest| match (request.put_request, request.delete_request) {
             (Some(put), _) => Some(put.item),
             (None, Some(delete)) => Some(delete.key),
             (None, None) => None,
         };
-        Ok(unprocessed
-            .into_values()
-            .flatten()
-            .filter_map(item)
-            .collect())
+        let unprocessed = reply.unprocessed_items.unwrap_or_default();
+        let unprocessed = unprocessed.into_values().flatten();
+        Ok(Answer {
+            reply: unprocessed.filter_map(item).collect(),
+            after_unknown,
+        })
     }
 }
 

@@ -28,6 +28,10 @@ const ATTEMPTS: u32 = 3;
 const FIRST_PAUSE: Duration = millis(20);
 const LONGEST_PAUSE: Duration = millis(200);
 
+/// An attempt that has less time than this is not begun: it would only turn what is known about the
+/// server into one more timeout.
+const LEAST: Duration = millis(20);
+
 /// What may be done after an attempt that may have been executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
@@ -102,7 +106,7 @@ impl Client {
         if started >= deadline {
             return Err(Failure::no_time().into_error(&self.address, 1, Duration::ZERO));
         }
-        if self.idle.is_over(self.options.clock.now()) {
+        if self.idle.has_ended(self.options.clock.now()) {
             self.aws.renew_connections();
         }
         if !self.aws.has_credentials() {
@@ -217,13 +221,18 @@ impl Idle {
         self.monotonic.store(monotonic, Ordering::Relaxed);
     }
 
-    /// Whether the connections have been idle for longer than they are kept, by either clock.
-    fn is_over(&self, now: Moment) -> bool {
+    /// Whether the connections have been idle for longer than they are kept, by either clock. Only
+    /// one of several callers is told: the others are to use the connections that it makes.
+    fn has_ended(&self, now: Moment) -> bool {
         let since = Moment {
             wall: Timestamp::from_millis(self.wall.load(Ordering::Relaxed)),
             monotonic: Duration::from_millis(self.monotonic.load(Ordering::Relaxed)),
         };
-        now.since(since) >= AwsClient::IDLE
+        let has_ended = now.since(since) >= AwsClient::IDLE;
+        if has_ended {
+            self.begin(now);
+        }
+        has_ended
     }
 }
 
@@ -234,11 +243,12 @@ impl Pauses {
         }
     }
 
-    /// Lets a random part of the pause pass; false at once if it would last until `deadline`.
+    /// Lets a random part of the pause pass; false at once if too little time would be left until
+    /// `deadline`.
     pub(super) async fn wait(&mut self, deadline: Instant) -> bool {
         let resume = Instant::now() + self.longest.mul_f64(fastrand::f64());
         self.longest = LONGEST_PAUSE.min(self.longest * 2);
-        if resume >= deadline {
+        if resume + LEAST > deadline {
             return false;
         }
         sleep_until(resume).await;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use dynoxide::{Database, server};
 use tokio::net::TcpListener;
@@ -22,6 +23,9 @@ pub struct DynamoDb {
     running: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// The longest that one request may hold up a stop.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl DynamoDb {
     /// Starts an emulator without tables and waits until it takes connections.
@@ -51,8 +55,9 @@ impl DynamoDb {
             });
             // The sender is dropped rather than used.
             let _ = stop.blocking_recv();
-            // A connection that a client keeps open is no reason to go on.
-            runtime.shutdown_background();
+            // A connection that a client keeps open is no reason to go on; what the server is just
+            // doing is waited for, so that nobody answers any more once this thread has ended.
+            runtime.shutdown_timeout(PATIENCE);
         };
         let thread = thread::Builder::new()
             .name("dynamodb".to_owned())
