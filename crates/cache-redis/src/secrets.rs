@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
+use aws_sdk_secretsmanager::config::{Builder, IdentityCache};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use cache_aws::{AwsClient, AwsOptions, Trouble};
@@ -88,7 +89,9 @@ impl PasswordSecret {
             return Err(ConfigurationError::new("secret", problem).into());
         }
         let aws = AwsClient::new(aws)?;
-        let config = aws_sdk_secretsmanager::config::Builder::from(&aws.sdk_config())
+        let config = Builder::from(&aws.sdk_config())
+            // The credentials are kept where they come from.
+            .identity_cache(IdentityCache::no_cache())
             .retry_config(
                 RetryConfig::standard()
                     .with_initial_backoff(BACKOFF)

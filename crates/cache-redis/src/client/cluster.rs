@@ -13,7 +13,7 @@ use std::time::Duration;
 use cache_core::{CacheError, ErrorKind, Result, Topology};
 use redis::{Value, cmd};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::call::{Answer, Budget, Call, Repeat};
 use super::link::Payload;
@@ -32,6 +32,10 @@ use table::Table;
 
 /// How often one call is sent to another server than before.
 const MOST_REDIRECTS: usize = 5;
+
+/// So many of them at once; before later ones there is a pause of up to so many milliseconds.
+const PROMPT_REDIRECTS: usize = 2;
+const REDIRECT_PAUSE_MILLIS: u64 = 20;
 
 /// The map of slots is read again at most this often by one process: thousands of clients that ask
 /// a cluster in trouble for its map have brought servers down.
@@ -95,7 +99,12 @@ impl Cluster {
             node: self.owner(slot, deadline).await?,
             is_asking: false,
         };
-        for _ in 0..=MOST_REDIRECTS {
+        for redirects in 0..=MOST_REDIRECTS {
+            if redirects > PROMPT_REDIRECTS {
+                // Servers that send a call to and fro have not agreed yet.
+                let pause = Duration::from_millis(fastrand::u64(1..=REDIRECT_PAUSE_MILLIS));
+                sleep_until(deadline.min(Instant::now() + pause)).await;
+            }
             let Step { node, is_asking } = &step;
             let outcome = if *is_asking {
                 ask(node, call).await
@@ -219,8 +228,13 @@ impl Cluster {
         self.is_doubtful.store(true, Ordering::Release);
     }
 
-    /// Notes a slot's new server.
+    /// The server that a slot has moved to, noted unless it is known already.
     fn moved(&self, slot: u16, address: &Address) -> Arc<Node> {
+        let table = self.known_table();
+        let owner = table.as_ref().and_then(|table| table.owner(slot));
+        if let Some(owner) = owner.filter(|owner| owner.address() == address) {
+            return Arc::clone(owner);
+        }
         self.doubt();
         let node = self.node_at(address);
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
@@ -313,19 +327,21 @@ impl Cluster {
         Err(failure)
     }
 
-    /// Whom to ask for the map: those that talk first, those that only copy after the others, the
-    /// given addresses last.
+    /// Whom to ask for the map: those heard of last come first, then those that only copy the
+    /// others, those that are silent, and the given addresses.
     fn informants(&self) -> Vec<Arc<Node>> {
         let mut informants = Vec::new();
         let table = self.known_table();
         if let Some(table) = &table {
-            let (talking, silent): (Vec<_>, Vec<_>) = table
-                .nodes()
-                .iter()
-                .cloned()
-                .partition(|node| node.is_talking());
-            informants.extend(talking);
+            let nodes = table.nodes().iter().cloned();
+            let heard = nodes.map(|node| (node.silence(), node));
+            let (mut talking, silent): (Vec<_>, Vec<_>) =
+                heard.partition(|(silence, _)| silence.is_some());
+            talking.sort_by_key(|(silence, _)| *silence);
+            let node = |(_, node)| node;
+            informants.extend(talking.into_iter().map(node));
             informants.extend(table.replicas().iter().map(|at| self.node_at(at)));
+            let silent = silent.into_iter().map(node);
             informants.extend(silent);
         }
         informants.extend(self.options.seeds().map(|seed| self.node_at(&seed)));
@@ -333,7 +349,7 @@ impl Cluster {
     }
 
     async fn layout_of(&self, node: &Node, deadline: Instant) -> Result<Layout> {
-        let patience = if node.is_talking() {
+        let patience = if node.silence().is_some() {
             self.options.attempt_timeout
         } else {
             self.options.connect_timeout

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(feature = "cluster")]
+use std::time::Duration;
 
 use cache_core::Topology;
 #[cfg(feature = "cluster")]
@@ -69,11 +71,13 @@ impl Node {
         &self.lanes[next % self.lanes.len()]
     }
 
-    /// Whether there is a connection that was talking a moment ago.
+    /// How long ago the server last said something on a connection that is fit for use; none where
+    /// there is no such connection.
     #[cfg(feature = "cluster")]
-    pub(super) fn is_talking(&self) -> bool {
+    pub(super) fn silence(&self) -> Option<Duration> {
         let now = Instant::now();
-        self.lanes.iter().any(|lane| lane.at_hand(now).is_some())
+        let links = self.lanes.iter().filter_map(|lane| lane.at_hand(now));
+        links.map(|link| link.pulse().silence(now)).min()
     }
 
     /// Lets go of the connections for good; those who use them finish on them.

@@ -133,12 +133,7 @@ impl Cluster {
         };
         match Redirect::in_replies(replies, node.address()) {
             Some(Redirect::Moved(slot, address)) => {
-                let is_known = self
-                    .known_table()
-                    .and_then(|table| Some(table.owner(slot)?.address() == &address));
-                if is_known != Some(true) {
-                    self.moved(slot, &address);
-                }
+                self.moved(slot, &address);
                 leftover.moved.push(at);
             }
             Some(Redirect::Ask(_)) => leftover.asked.push(at),
