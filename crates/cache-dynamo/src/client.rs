@@ -190,7 +190,7 @@ impl Client {
             Ok(old) => Ok(old),
             Err(old) => {
                 let old = self.standing(key, old, budget).await?;
-                // Only what is not ours is refused; should it be gone by now, so much the better.
+                // Only what is not ours stands in the way; by now it may be gone.
                 old.map_or(Ok(None), |_| Err(Unreadable::Foreign.into()))
             }
         }

@@ -106,12 +106,12 @@ impl Expressions {
     }
 }
 
-/// What is told apart from what: the newest layout that is understood.
+/// The value that conditions compare the marker with.
 pub(super) fn ours() -> Item {
     Item::from([(":m".to_owned(), number(VERSION))])
 }
 
-/// What is told apart from what: the newest layout that is understood, and the present.
+/// The values that conditions compare the marker and the expiry with.
 pub(super) fn ours_at(now: Timestamp) -> Item {
     Item::from([
         (":m".to_owned(), number(VERSION)),
@@ -119,8 +119,9 @@ pub(super) fn ours_at(now: Timestamp) -> Item {
     ])
 }
 
-/// The attributes behind `letters`: partition key, marker, expiry, stale budget, value, TTL, and
-/// the attribute that holds the key.
+/// The attributes behind `letters`: `p` the partition key, `k` the attribute that holds the key, `c`
+/// the one that is constant, `m` the marker, `e` the expiry, `s` the stale budget, `v` the value,
+/// `t` the time for the collector.
 pub(super) fn names(layout: &Layout, letters: &str) -> HashMap<String, String> {
     let name = |letter| {
         let attribute = match letter {
