@@ -10,6 +10,12 @@ use crate::{Result, provision};
 
 const PACKAGE: &str = "dynalite@4";
 
+/// What it cannot do, of what the suite and the storage make use of.
+const GAPS: [&str; 2] = [
+    "it has no time-to-live, so tables are made without",
+    "it returns no item where a condition does not hold, so the storage reads that itself",
+];
+
 /// Any answer at all, even that the question is not signed, is one of a server that is ready.
 const QUESTION: &str = "POST / HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\
                         content-type: application/x-amz-json-1.0\r\n\
@@ -38,6 +44,15 @@ impl Dynalite {
             port,
             _server: server,
         })
+    }
+
+    /// What it cannot do, to be read beside the result.
+    pub(crate) fn gaps() -> String {
+        let count = GAPS.len();
+        format!(
+            "{count} known gaps of dynalite, for which no case is left out: {}.",
+            GAPS.join("; ")
+        )
     }
 
     /// The variables by which a test finds it. It asks for credentials and looks at none.

@@ -40,7 +40,10 @@ pub(crate) fn integration(backend: Backend) -> Result {
         Backend::Dynalite => {
             let dynalite = Dynalite::start()?;
             let mut command = suites("dynamodb", "contract_dynamodb");
-            count(command.envs(dynalite.variables()))?.settle()
+            let tally = count(command.envs(dynalite.variables()))?;
+            println!();
+            println!("{}", Dynalite::gaps());
+            tally.settle()
         }
     }
 }

@@ -41,7 +41,7 @@ async fn a_killed_primary_takes_its_own_keys_along_and_no_others() {
     }
     let end = End::default();
     let mut others = JoinSet::new();
-    for (_, key) in keys.iter().skip(1).cloned() {
+    for (_, key) in &keys[1..] {
         for _ in 0..8 {
             others.spawn(keep_using(Arc::clone(&storage), key.clone(), end.clone()));
         }
