@@ -18,7 +18,7 @@ use crate::support::{patient, refusal, storage};
 
 /// A server with the ACL user `app`.
 fn server_with_app(password: &str) -> RedisServer {
-    let server = RedisServer::start().unwrap();
+    let server = RedisServer::start().expect("redis-server starts");
     set_password(&server, password);
     server
 }
@@ -28,13 +28,13 @@ fn set_password(server: &RedisServer, password: &str) {
     let user = [
         "ACL", "SETUSER", "app", "reset", "on", &password, "~*", "&*", "+@all",
     ];
-    assert_eq!(server.command(&user).unwrap(), "OK");
+    let answer = server.command(&user).expect("the server answers");
+    assert_eq!(answer, "OK");
 }
 
 fn hang_up(server: &RedisServer) {
-    server
-        .command(&["CLIENT", "KILL", "TYPE", "normal"])
-        .unwrap();
+    let kill = ["CLIENT", "KILL", "TYPE", "normal"];
+    server.command(&kill).expect("the server answers");
 }
 
 fn app(server: &RedisServer) -> RedisOptions {
@@ -152,7 +152,7 @@ async fn a_password_file_is_read_by_each_connection() {
 }
 
 fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
+    std::fs::write(path, text).expect("the directory is the server's");
 }
 
 #[tokio::test]
