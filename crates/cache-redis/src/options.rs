@@ -13,6 +13,7 @@ use cache_core::{
 use crate::address::{Address, is_host};
 use crate::credentials::{Credentials, CredentialsProvider, FixedPassword};
 
+mod encryption;
 mod environment;
 mod settings;
 mod tls;

@@ -3,6 +3,7 @@
 use cache_core::settings::{Setting, Settings, settle};
 use cache_core::{CacheError, ConfigurationError, Topology};
 
+use super::encryption::tls;
 use super::settings::{
     ATTEMPT_TIMEOUT, BULK_TIMEOUT, CLEAR_TIMEOUT, CONNECT_TIMEOUT, CONNECTIONS, DATABASE, HOST,
     MAX_VALUE_BYTES, PASSWORD, PASSWORD_FILE, PASSWORD_SECRET, PORT, SECRETS_ENDPOINT, TIMEOUT,
@@ -10,17 +11,8 @@ use super::settings::{
     URL, USERNAME,
 };
 use super::url::parse_url;
-use super::{MOST_CONNECTIONS, RedisOptions, TlsOptions};
+use super::{MOST_CONNECTIONS, RedisOptions};
 use crate::credentials::PasswordFile;
-
-/// Settings that say more about TLS, and so mean that it is wanted.
-const TLS_DETAILS: [&Setting; 5] = [
-    &TLS_ROOTS,
-    &TLS_ROOTS_FILE,
-    &TLS_CERTIFICATE_FILE,
-    &TLS_KEY_FILE,
-    &TLS_SERVER_NAME,
-];
 
 impl RedisOptions {
     /// Every environment variable that [`from_env`](Self::from_env) reads.
@@ -69,12 +61,14 @@ impl RedisOptions {
     #[must_use]
     pub fn from_settings(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Self {
         let known = problems.len();
-        let mut options = address(settings, problems);
-        if let Some(topology) = topology(settings, problems) {
+        let (mut options, place) = address(settings, problems);
+        if place.has(settings, &TOPOLOGY)
+            && let Some(topology) = topology(settings, problems)
+        {
             options.topology = topology;
         }
-        options = with_password_source(options, settings, problems);
-        options.tls = tls(options.tls.is_some(), settings, problems);
+        options = with_password_source(options, place, settings, problems);
+        options.tls = tls(options.tls.is_some(), place, settings, problems);
         if let Some(connections) = settings.number(&CONNECTIONS, (1, MOST_CONNECTIONS), problems) {
             options.connections = connections;
         }
@@ -94,8 +88,27 @@ impl RedisOptions {
     }
 }
 
+/// What the address was read from.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) is_url: bool,
+    /// Whether it is the named cache's own.
+    pub(super) is_scoped: bool,
+}
+
+impl Place {
+    /// Whether `setting` is set for this address. A named cache's own URL leaves everything behind
+    /// that is said about the common server.
+    pub(super) fn has(self, settings: &Settings, setting: &Setting) -> bool {
+        let is_left_behind = self.is_url && self.is_scoped;
+        settings
+            .find(setting)
+            .is_some_and(|found| found.scoped || !is_left_behind)
+    }
+}
+
 /// The address from a URL or from its parts, whichever is set.
-fn address(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> RedisOptions {
+fn address(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> (RedisOptions, Place) {
     let url = settings.find(&URL);
     let host = settings.find(&HOST);
     let use_url = match (url, host) {
@@ -114,9 +127,17 @@ fn address(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Redis
         (Some(_), _) => true,
     };
     if !use_url {
-        return from_parts(settings, problems);
+        let place = Place {
+            is_url: false,
+            is_scoped: host.is_some_and(|host| host.scoped),
+        };
+        return (from_parts(settings, problems), place);
     }
     let url_is_scoped = url.is_some_and(|url| url.scoped);
+    let place = Place {
+        is_url: true,
+        is_scoped: url_is_scoped,
+    };
     for part in [&HOST, &PORT, &USERNAME, &PASSWORD, &DATABASE] {
         if settings
             .find(part)
@@ -126,11 +147,11 @@ fn address(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Redis
         }
     }
     let complaint = match parse_url(url.map(|url| url.value).unwrap_or_default()) {
-        Ok(options) => return options,
+        Ok(options) => return (options, place),
         Err(complaint) => complaint,
     };
     problems.push(settings.refused(&URL, "", complaint));
-    RedisOptions::default()
+    (RedisOptions::default(), place)
 }
 
 fn from_parts(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> RedisOptions {
@@ -160,36 +181,41 @@ fn topology(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Opti
     })
 }
 
-/// Takes the password from a file or from Secrets Manager, where that is set.
+/// Takes the password from a file or from Secrets Manager, where that is set. A named cache's own
+/// source goes before the common ones.
 fn with_password_source(
     options: RedisOptions,
+    place: Place,
     settings: &Settings,
     problems: &mut Vec<ConfigurationError>,
 ) -> RedisOptions {
-    let file = settings.find(&PASSWORD_FILE);
-    let secret = settings.find(&PASSWORD_SECRET);
-    let fixed = if settings.find(&PASSWORD).is_some() {
-        &PASSWORD
-    } else {
-        &URL
+    let fixed = if place.is_url { &URL } else { &PASSWORD };
+    let mut sources = vec![];
+    if options.credentials.is_some() {
+        sources.push(fixed);
+    }
+    let elsewhere = [&PASSWORD_FILE, &PASSWORD_SECRET];
+    sources.extend(elsewhere.into_iter().filter(|at| place.has(settings, at)));
+    let is_own = |source: &&Setting| settings.find(source).is_some_and(|found| found.scoped);
+    if sources.iter().any(is_own) {
+        sources.retain(is_own);
+    }
+    let source = match sources[..] {
+        [] => return options,
+        [only] => only,
+        [first, second, ..] => {
+            problems.push(contradiction(settings, first, second));
+            return options;
+        }
     };
-    let sources = [
-        options.credentials.is_some().then_some(fixed),
-        file.map(|_| &PASSWORD_FILE),
-        secret.map(|_| &PASSWORD_SECRET),
-    ];
-    let mut sources = sources.into_iter().flatten();
-    if let (Some(first), Some(second)) = (sources.next(), sources.next()) {
-        problems.push(contradiction(settings, first, second));
-        return options;
+    let value = settings.find(source).map_or("", |found| found.value);
+    if source == &PASSWORD_FILE {
+        return options.with_credentials(PasswordFile::new(value));
     }
-    if let Some(file) = file {
-        return options.with_credentials(PasswordFile::new(file.value));
+    if source == &PASSWORD_SECRET {
+        return with_secret(options, value, settings, problems);
     }
-    match secret {
-        Some(secret) => with_secret(options, secret.value, settings, problems),
-        None => options,
-    }
+    options
 }
 
 #[cfg(feature = "secrets-manager")]
@@ -219,83 +245,6 @@ fn with_secret(
     let problem = format!("{variable} needs the Cargo feature \"secrets-manager\"");
     problems.push(ConfigurationError::new(variable, problem));
     options
-}
-
-/// Whether and how connections are encrypted, given what the URL says.
-fn tls(
-    is_encrypted_by_url: bool,
-    settings: &Settings,
-    problems: &mut Vec<ConfigurationError>,
-) -> Option<TlsOptions> {
-    let what = "a choice; expected true or false";
-    let wanted = settings.read(&TLS, what, problems, |text| match text {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
-    });
-    let detail = TLS_DETAILS
-        .into_iter()
-        .find(|detail| settings.find(detail).is_some());
-    let against = if is_encrypted_by_url {
-        Some(&URL)
-    } else {
-        detail
-    };
-    match (wanted, against) {
-        (Some(false), Some(against)) => {
-            problems.push(contradiction(settings, &TLS, against));
-            return None;
-        }
-        (None | Some(false), None) => return None,
-        (Some(true), _) | (None, Some(_)) => {}
-    }
-    // Encrypting for the sake of a detail would surprise those whose URL says otherwise.
-    if !is_encrypted_by_url
-        && wanted.is_none()
-        && let Some(detail) = detail
-    {
-        let variable = settings.variable(detail);
-        let problem = format!(
-            "{variable} is set without TLS; use rediss:// or {}=true",
-            TLS.name
-        );
-        problems.push(ConfigurationError::new(variable, problem));
-        return None;
-    }
-    Some(tls_details(settings, problems))
-}
-
-fn tls_details(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> TlsOptions {
-    let mut tls = TlsOptions::new();
-    let what = "a choice; expected embedded or system";
-    let system = settings.read(&TLS_ROOTS, what, problems, |text| match text {
-        "embedded" => Some(false),
-        "system" => Some(true),
-        _ => None,
-    });
-    match (system, settings.find(&TLS_ROOTS_FILE)) {
-        (Some(_), Some(_)) => {
-            problems.push(contradiction(settings, &TLS_ROOTS, &TLS_ROOTS_FILE));
-        }
-        (Some(true), None) => tls = tls.with_system_roots(),
-        (_, Some(file)) => tls = tls.with_roots_file(file.value),
-        (Some(false) | None, None) => {}
-    }
-    match (
-        settings.find(&TLS_CERTIFICATE_FILE),
-        settings.find(&TLS_KEY_FILE),
-    ) {
-        (Some(chain), Some(key)) => {
-            tls = tls.with_client_certificate_files(chain.value, key.value);
-        }
-        (Some(_), None) => problems.push(lonely(settings, &TLS_CERTIFICATE_FILE, &TLS_KEY_FILE)),
-        (None, Some(_)) => problems.push(lonely(settings, &TLS_KEY_FILE, &TLS_CERTIFICATE_FILE)),
-        (None, None) => {}
-    }
-    match settings.find(&TLS_SERVER_NAME) {
-        Some(name) => tls.with_server_name(name.value),
-        None => tls,
-    }
 }
 
 fn read_budgets(
@@ -340,16 +289,14 @@ fn user_without_password(settings: &Settings) -> ConfigurationError {
     ConfigurationError::new(variable, problem)
 }
 
-fn contradiction(settings: &Settings, first: &Setting, second: &Setting) -> ConfigurationError {
+pub(super) fn contradiction(
+    settings: &Settings,
+    first: &Setting,
+    second: &Setting,
+) -> ConfigurationError {
     let (first, second) = (settings.variable(first), settings.variable(second));
     let problem = format!("{first} and {second} contradict each other; set one of them");
     ConfigurationError::new(second, problem)
-}
-
-fn lonely(settings: &Settings, set: &Setting, missing: &Setting) -> ConfigurationError {
-    let variable = settings.variable(set);
-    let problem = format!("{variable} is set without {}", missing.name);
-    ConfigurationError::new(variable, problem)
 }
 
 #[cfg(test)]
@@ -542,45 +489,38 @@ mod tests {
         );
     }
 
-    #[cfg(feature = "tls")]
+    fn read_for_geo(pairs: &[(&str, &str)]) -> (RedisOptions, Vec<String>) {
+        let settings = Settings::from_pairs(pairs.iter().copied());
+        let mut problems = Vec::new();
+        let options = RedisOptions::from_settings(&settings.named("geo").unwrap(), &mut problems);
+        (options, problems.iter().map(ToString::to_string).collect())
+    }
+
     #[test]
-    fn encryption_is_wanted_by_name() {
-        let (options, problems) = read(&[HOST_ONLY, ("CACHE_REDIS_TLS", "true")]);
-        assert!(options.tls.is_some() && problems.is_empty(), "{problems:?}");
-        let (options, problems) = read(&[
-            ("CACHE_REDIS_URL", "rediss://host"),
-            ("CACHE_REDIS_TLS_ROOTS", "system"),
-            ("CACHE_REDIS_TLS_SERVER_NAME", "cache.example"),
+    fn a_named_caches_own_url_leaves_the_common_server_behind() {
+        let (options, problems) = read_for_geo(&[
+            ("CACHE_REDIS_URL", "rediss://common"),
+            ("CACHE_REDIS_PASSWORD_FILE", "/run/common"),
+            ("CACHE_REDIS_TLS_ROOTS_FILE", "/common.pem"),
+            ("CACHE_REDIS_TOPOLOGY", "cluster"),
+            ("CACHE_GEO_REDIS_URL", "redis://geo/3"),
         ]);
-        assert!(options.tls.is_some() && problems.is_empty(), "{problems:?}");
-        for (pairs, expected) in [
-            (
-                [
-                    ("CACHE_REDIS_URL", "rediss://host"),
-                    ("CACHE_REDIS_TLS", "false"),
-                ],
-                "CACHE_REDIS_TLS and CACHE_REDIS_URL contradict each other; set one of them",
-            ),
-            (
-                [HOST_ONLY, ("CACHE_REDIS_TLS_ROOTS", "system")],
-                "CACHE_REDIS_TLS_ROOTS is set without TLS; use rediss:// or CACHE_REDIS_TLS=true",
-            ),
-            (
-                [
-                    ("CACHE_REDIS_URL", "rediss://host"),
-                    ("CACHE_REDIS_TLS_KEY_FILE", "/k"),
-                ],
-                "CACHE_REDIS_TLS_KEY_FILE is set without CACHE_REDIS_TLS_CERTIFICATE_FILE",
-            ),
-            (
-                [
-                    ("CACHE_REDIS_URL", "rediss://host"),
-                    ("CACHE_REDIS_TLS_ROOTS", "own"),
-                ],
-                "CACHE_REDIS_TLS_ROOTS=\"own\" is not a choice; expected embedded or system",
-            ),
-        ] {
-            assert_eq!(read(&pairs).1, [expected]);
-        }
+        assert_eq!(problems, [""; 0]);
+        assert!(options.credentials.is_none() && options.tls.is_none());
+        assert_eq!(
+            (options.topology, options.database),
+            (Topology::Standalone, 3)
+        );
+    }
+
+    #[test]
+    fn a_named_caches_own_source_of_its_password_wins() {
+        let (options, problems) = read_for_geo(&[
+            HOST_ONLY,
+            ("CACHE_REDIS_PASSWORD", "hunter2"),
+            ("CACHE_GEO_REDIS_PASSWORD_FILE", "/run/geo"),
+        ]);
+        assert_eq!(problems, [""; 0]);
+        assert!(format!("{options:?}").contains("/run/geo"));
     }
 }
