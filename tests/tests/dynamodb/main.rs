@@ -3,6 +3,7 @@
 mod batches;
 mod counters;
 mod expired;
+mod faults;
 mod format;
 mod limits;
 mod neighbours;

@@ -1,0 +1,11 @@
+//! A server that misbehaves in ways that no emulator does, by script.
+
+mod batches;
+mod counters;
+mod credentials;
+mod errors;
+mod model;
+mod requests;
+mod silence;
+mod speed;
+mod stub;
