@@ -6,6 +6,7 @@ mod credentials;
 mod errors;
 mod model;
 mod requests;
+mod rounds;
 mod silence;
 mod speed;
 mod stub;

@@ -80,6 +80,30 @@ async fn a_server_that_gets_to_nothing_is_asked_until_the_time_is_over() {
     assert_eq!(stub.model().writes("k:7"), 0);
 }
 
+/// The attempt without an answer has written what the next one leaves.
+#[tokio::test]
+async fn what_was_written_without_an_answer_may_have_happened_whatever_follows() {
+    for last in [
+        None,
+        Some("ThrottlingException"),
+        Some("AccessDeniedException"),
+    ] {
+        let stub = Stub::start(move |request, model| match (request.number, last) {
+            (0, _) => {
+                model.execute(request);
+                Answer::error(500, "InternalServerError")
+            }
+            (2.., Some(code)) => Answer::error(400, code),
+            _ => model.answer_some(request, |_| false),
+        });
+        let storage = storage(stub.options().with_bulk_timeout(millis(300)));
+        let written = storage.set_many(vec![("k".into(), entry("v"))]).await;
+        let error = written.into_iter().next().unwrap().unwrap_err();
+        assert!(error.may_have_happened(), "{last:?}: {error}");
+        assert_eq!(stub.model().writes("k"), 1);
+    }
+}
+
 #[tokio::test]
 async fn keys_that_nobody_asked_for_are_ignored() {
     let item = |key: &str, value: &str| json!({ "PK": { "S": key }, "value": { "S": value }, "cache_v": { "N": "1" } });
