@@ -169,7 +169,7 @@ impl Client {
             return Ok(false);
         };
         let may_have_happened = answer.after_unknown;
-        Layout::head(&old).map_err(|unreadable| {
+        let head = Layout::head(&old).map_err(|unreadable| {
             CacheError::from(unreadable).with_may_have_happened(may_have_happened)
         })?;
         if *condition == Condition::Always {
@@ -177,7 +177,9 @@ impl Client {
             let changed = error(ErrorKind::Overloaded, message);
             return Err(changed.with_may_have_happened(may_have_happened));
         }
-        Ok(may_have_happened && self.layout.holds(&old, &entry.value))
+        // The same bytes with another end are somebody else's.
+        let is_own = head.expires_at == entry.deadlines(now).0;
+        Ok(may_have_happened && is_own && self.layout.holds(&old, &entry.value))
     }
 
     /// Deletes what is ours and returns it, whether or not it can still be read.

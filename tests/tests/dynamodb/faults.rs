@@ -1,6 +1,7 @@
 //! A server that misbehaves in ways that no emulator does, by script.
 
 mod batches;
+mod conditions;
 mod counters;
 mod credentials;
 mod errors;
