@@ -25,10 +25,12 @@ mod batch;
 mod call;
 mod clear;
 mod expressions;
+mod integrity;
 mod table;
 
 use call::{Answer, Budget, Call, Idle, Repeat, Settled, settled};
 use expressions::{COUNT, Expression, Expressions, MOVE, STAY, ours, ours_at};
+use integrity::Integrity;
 
 const GET: &str = "dynamodb:GetItem";
 const PUT: &str = "dynamodb:PutItem";
@@ -65,6 +67,7 @@ impl Client {
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .identity_cache(IdentityCache::no_cache())
+            .interceptor(Integrity)
             .build();
         let layout = Layout::new(&options);
         let place = aws.endpoint().unwrap_or(aws.region());

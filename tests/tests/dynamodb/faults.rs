@@ -1,5 +1,6 @@
 //! A server that misbehaves in ways that no emulator does, by script.
 
+mod answers;
 mod batches;
 mod conditions;
 mod counters;
