@@ -165,13 +165,14 @@ impl Client {
         let budget = self.single();
         let call = Call::write(PUT, Repeat::Same, budget);
         let answer = self.put(key, entry, now, expression, &values, call).await?;
+        let may_have_happened = answer.after_unknown;
         let Err(old) = answer.reply else {
             return Ok(true);
         };
-        let Some(old) = self.standing(key, old, budget).await? else {
+        let standing = self.standing(key, old, budget).await;
+        let Some(old) = after(may_have_happened, standing)? else {
             return Ok(false);
         };
-        let may_have_happened = answer.after_unknown;
         let head = Layout::head(&old).map_err(|unreadable| {
             CacheError::from(unreadable).with_may_have_happened(may_have_happened)
         })?;
@@ -210,7 +211,7 @@ impl Client {
         let budget = self.single();
         let call = Call::write(DELETE, Repeat::Never, budget);
         let answer = self.delete_if(key, expression, &Some(values), call).await?;
-        self.done_or_foreign(key, answer.reply, budget).await
+        self.done_or_foreign(key, answer, budget).await
     }
 
     /// Gives a fresh entry a new time to live, and says whether there was one.
@@ -222,7 +223,7 @@ impl Client {
             let answer = self
                 .update(key, STAY, expression, ours_at(now), call)
                 .await?;
-            return self.done_or_foreign(key, answer.reply, budget).await;
+            return self.done_or_foreign(key, answer, budget).await;
         };
         self.move_deadline(key, now, end, budget).await
     }
@@ -239,7 +240,8 @@ impl Client {
         let Err(old) = answer.reply else {
             return Ok(true);
         };
-        match self.fresh(key, old, now, budget).await? {
+        let fresh = self.fresh(key, old, now, budget).await;
+        match after(answer.after_unknown, fresh)? {
             Some(Head {
                 stale_for: Some(_), ..
             }) => self.move_deadline(key, now, now, budget.anew()).await,
@@ -275,7 +277,8 @@ impl Client {
                 return Ok(true);
             };
             // Fresh all the same: it has another stale budget than was supposed.
-            match self.fresh(key, old, now, budget).await? {
+            let fresh = self.fresh(key, old, now, budget).await;
+            match after(answer.after_unknown, fresh)? {
                 Some(head) => stale_for = head.stale_for,
                 None => return Ok(false),
             }
@@ -357,13 +360,14 @@ impl Client {
     async fn done_or_foreign<T>(
         &self,
         key: &str,
-        reply: Settled<T>,
+        answer: Answer<Settled<T>>,
         budget: Budget,
     ) -> Result<bool> {
-        let Err(old) = reply else {
+        let Err(old) = answer.reply else {
             return Ok(true);
         };
-        if let Some(old) = self.standing(key, old, budget).await? {
+        let standing = self.standing(key, old, budget).await;
+        if let Some(old) = after(answer.after_unknown, standing)? {
             Layout::head(&old)?;
         }
         Ok(false)
@@ -517,6 +521,11 @@ impl Client {
     fn now(&self) -> Timestamp {
         self.options.clock.wall()
     }
+}
+
+/// What a call found out after a write, one of whose attempts may have been executed.
+fn after<T>(unknown: bool, outcome: Result<T>) -> Result<T> {
+    outcome.map_err(|error| error.with_may_have_happened(unknown))
 }
 
 /// The values of the condition that an entry still has the deadline that has passed.

@@ -169,6 +169,31 @@ async fn deletes_and_moved_deadlines_are_repeated() {
     }
 }
 
+/// The write is repeated and refused, and then nobody tells what stands in its way.
+#[tokio::test]
+async fn what_is_not_found_out_after_a_lost_answer_may_have_happened() {
+    for was_lost in [true, false] {
+        for operation in 0..4 {
+            let stub = Stub::start(move |request, _| match request.operation() {
+                "GetItem" => Answer::error(400, "AccessDeniedException"),
+                _ if request.number == 0 && was_lost => Answer::reset(),
+                _ => Answer::error(400, "ConditionalCheckFailedException"),
+            });
+            let (storage, key) = (stub.storage(), CacheKey::from("k"));
+            let hour = Ttl::new(hours(1)).unwrap();
+            let outcome = match operation {
+                0 => set(&stub, &storage, "v", Condition::IfPresent).await.0,
+                1 => storage.expire(&key, hour).await,
+                2 => storage.expire(&key, Ttl::FOREVER).await,
+                _ => storage.expire_now(&key).await,
+            };
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+            assert_eq!(error.may_have_happened(), was_lost, "{error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_item_that_is_not_ours_is_told_even_after_a_lost_answer() {
     let foreign = r#"{"__type":"ConditionalCheckFailedException","Item":{"PK":{"S":"k"}}}"#;
