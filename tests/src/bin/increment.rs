@@ -1,4 +1,5 @@
-//! One of several processes that count together: `increment URL KEY TIMES`.
+//! One of several processes that count together: `increment URL KEY TIMES`, or `increment env KEY
+//! TIMES` to reach the server that the environment names.
 
 use std::error::Error;
 
@@ -11,7 +12,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [url, key, times] = &arguments[..] else {
         return Err("increment URL KEY TIMES".into());
     };
-    let storage = RedisCacheStorage::new(RedisOptions::from_url(url)?)?;
+    let options = match url.as_str() {
+        "env" => RedisOptions::from_env()?,
+        url => RedisOptions::from_url(url)?,
+    };
+    let storage = RedisCacheStorage::new(options)?;
     let counters = CacheService::builder(storage).build()?;
     for _ in 0..times.parse::<u32>()? {
         counters.increment(key, 1, mins(5)).await?;

@@ -14,32 +14,7 @@ use cache_testkit::servers::RedisServer;
 use cache_tests::entries::{fetch, minute, put};
 use tokio::task::JoinSet;
 
-use crate::support::{patient, refusal, storage};
-
-/// A server with the ACL user `app`.
-fn server_with_app(password: &str) -> RedisServer {
-    let server = RedisServer::start().expect("redis-server starts");
-    set_password(&server, password);
-    server
-}
-
-fn set_password(server: &RedisServer, password: &str) {
-    let password = format!(">{password}");
-    let user = [
-        "ACL", "SETUSER", "app", "reset", "on", &password, "~*", "&*", "+@all",
-    ];
-    let answer = server.command(&user).expect("the server answers");
-    assert_eq!(answer, "OK");
-}
-
-fn hang_up(server: &RedisServer) {
-    let kill = ["CLIENT", "KILL", "TYPE", "normal"];
-    server.command(&kill).expect("the server answers");
-}
-
-fn app(server: &RedisServer) -> RedisOptions {
-    RedisOptions::new("127.0.0.1", server.port()).with_username("app")
-}
+use crate::support::{app, hang_up, patient, refusal, server_with_app, set_password, storage};
 
 /// Keeps a password until the server refuses it, as Secrets Manager's provider does.
 #[derive(Debug)]
@@ -152,7 +127,7 @@ async fn a_password_file_is_read_by_each_connection() {
 }
 
 fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("the directory is the server's");
+    std::fs::write(path, text).expect("the directory is the test's own");
 }
 
 #[tokio::test]

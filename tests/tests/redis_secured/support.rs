@@ -27,6 +27,34 @@ pub(crate) fn tls_options(server: &RedisServer) -> RedisOptions {
     )
 }
 
+/// A server with the ACL user `app`.
+pub(crate) fn server_with_app(password: &str) -> RedisServer {
+    let server = RedisServer::start().expect("redis-server starts");
+    set_password(&server, password);
+    server
+}
+
+pub(crate) fn set_password(server: &RedisServer, password: &str) {
+    let password = format!(">{password}");
+    let user = [
+        "ACL", "SETUSER", "app", "reset", "on", &password, "~*", "&*", "+@all",
+    ];
+    let reply = server.command(&user).expect("the server answers");
+    assert_eq!(reply, "OK");
+}
+
+/// Ends all connections.
+pub(crate) fn hang_up(server: &RedisServer) {
+    server
+        .command(&["CLIENT", "KILL", "TYPE", "normal"])
+        .expect("the server answers");
+}
+
+/// The server as `app` reaches it, so far without a password.
+pub(crate) fn app(server: &RedisServer) -> RedisOptions {
+    RedisOptions::new("127.0.0.1", server.port()).with_username("app")
+}
+
 pub(crate) fn storage(options: RedisOptions) -> RedisCacheStorage {
     RedisCacheStorage::new(options).expect("the options are sound")
 }
