@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::IdentityCache;
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::config::{Builder, IdentityCache};
@@ -103,6 +104,8 @@ impl PasswordSecret {
                     .operation_timeout(TIMEOUT)
                     .build(),
             )
+            // The SDK's own cache would keep what AWS refused.
+            .identity_cache(IdentityCache::no_cache())
             .build();
         Ok(Self {
             id,
@@ -185,9 +188,11 @@ impl PasswordSecret {
                 self.aws.forget_credentials();
                 self.wrong("cannot be read: the AWS credentials have expired")
             }
-            "UnrecognizedClientException"
-            | "InvalidSignatureException"
-            | "InvalidClientTokenId"
+            "UnrecognizedClientException" | "InvalidClientTokenId" => {
+                self.aws.forget_credentials();
+                self.wrong("cannot be read: AWS refuses the credentials")
+            }
+            "InvalidSignatureException"
             | "MissingAuthenticationTokenException"
             | "IncompleteSignatureException" => {
                 self.wrong("cannot be read: AWS refuses the credentials")

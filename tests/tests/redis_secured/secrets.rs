@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -320,6 +321,33 @@ async fn a_secret_slower_than_one_call_serves_a_later_one() {
         assert!(started.elapsed() < secs(10), "it never comes");
     }
     assert_eq!(vault.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn refused_aws_credentials_are_asked_for_again_by_the_next_call() {
+    let server = server_with_app("hunter1");
+    for code in [
+        "ExpiredTokenException",
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+    ] {
+        let vault = vault(move |request| match request.header("authorization") {
+            Some(signature) if signature.contains("Credential=AKIA0/") => refused(400, code),
+            _ => secret("hunter1"),
+        });
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let source = CredentialsSource::from_fn(move || {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(AwsCredentials::new(format!("AKIA{number}"), "hunter7")) }
+        });
+        let storage = patient(app(&server).with_credentials(signed_by(source, &vault)));
+        let error = fetch(&storage, "k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{code}: {error}");
+        assert!(!whole_text(&error).contains("hunter"), "{error:?}");
+        put(&storage, "k", "v").await.expect(code);
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "{code}");
+    }
 }
 
 /// Counts to three in a process of its own, whose environment names the server and the secret.
