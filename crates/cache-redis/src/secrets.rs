@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::config::IdentityCache;
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::config::{Builder, IdentityCache};
@@ -91,8 +90,6 @@ impl PasswordSecret {
         }
         let aws = AwsClient::new(aws)?;
         let config = Builder::from(&aws.sdk_config())
-            // The credentials are kept where they come from.
-            .identity_cache(IdentityCache::no_cache())
             .retry_config(
                 RetryConfig::standard()
                     .with_initial_backoff(BACKOFF)
