@@ -124,7 +124,7 @@ const MEANINGS: &[Meaning] = {
         (
             Configuration,
             Never,
-            "check the credentials",
+            "check that the credentials are complete",
             &[
                 (400, "MissingAuthenticationTokenException"),
                 (403, "MissingAuthenticationToken"),
