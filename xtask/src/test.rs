@@ -59,7 +59,8 @@ fn suites(feature: &str, name: &str) -> Command {
 pub(crate) fn drills() -> Result {
     provision::redis_server()?;
     let mut command = cargo(["test", "--release", "--package", "cache-tests"]);
-    command.args(["--features", DRILLS, "--test", "redis", "--test", "dynamodb"]);
+    command.args(["--features", DRILLS]);
+    command.args(["--test", "redis", "--test", "dynamodb"]);
     count(&mut command)?.settle()
 }
 

@@ -1,8 +1,8 @@
 //! One cache API for Rust services, over pluggable backends.
 //!
 //! Applications use [`CacheService`]: typed values under checked keys, with a time to live on every
-//! write. A service stands on a [`CacheStorage`]: a backend crate (`cache-memory`, `cache-redis`)
-//! or decorators around one. `cache-factory` builds the whole from environment variables.
+//! write. A service stands on a [`CacheStorage`]: a backend crate (`cache-memory`, `cache-redis`,
+//! `cache-dynamo`) or decorators around one. `cache-factory` builds the whole from environment variables.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]

@@ -1,8 +1,8 @@
 //! The Redis and Valkey backend of `cache-core`.
 //!
-//! [`RedisCacheStorage`] keeps the contract of [`cache_core::CacheStorage`] over one standalone
-//! server: one round trip an operation, all callers on one multiplexed connection, every call
-//! within its own deadline.
+//! [`RedisCacheStorage`] keeps the contract of [`cache_core::CacheStorage`] over one server or a
+//! cluster: one round trip an operation, all callers on one multiplexed connection to each server,
+//! every call within its own deadline.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), cache_core::CacheError> {
@@ -19,7 +19,16 @@
 //!
 //! Values are stored as [`cache_core::wire`] describes: without metadata exactly as the codec wrote
 //! them, so `GET session:42` at a console shows `"alice"`.
-
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `cluster` | | [`RedisOptions::with_topology`] takes a cluster |
+//! | `tls` | | [`RedisOptions::with_tls`] and `rediss://`: TLS by rustls with ring |
+//! | `secrets-manager` | | `PasswordSecret`: passwords kept in AWS Secrets Manager |
+//! | `aws-config` | | AWS credentials for that from the SDK's whole default chain |
+//!
 //! The `RedisCache...Error` names are those of [`cache_core`]'s concrete errors, which are found as
 //! the [`source`](std::error::Error::source) of a [`CacheError`](cache_core::CacheError).
 

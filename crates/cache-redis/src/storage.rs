@@ -17,7 +17,7 @@ use crate::client::{Client, SetIf, Write};
 use crate::error::BACKEND;
 use crate::options::RedisOptions;
 
-/// Entries in a Redis or Valkey server.
+/// Entries in a Redis or Valkey server, or in a cluster of them.
 ///
 /// Made without I/O; the first call, or [`warm_up`](Self::warm_up), connects. Every call ends
 /// within the budgets of [`RedisOptions`]. Connections that have died are replaced without anybody
@@ -32,6 +32,11 @@ use crate::options::RedisOptions;
 /// connection had been silent for 30 seconds; never after a timeout on a connection that was
 /// talking. [`increment`](CacheStorage::increment) and
 /// [`compare_and_delete`](CacheStorage::compare_and_delete) are never repeated.
+///
+/// In a cluster each key's server is asked, batches take one pipeline a server, and a call that a
+/// server redirects goes on to where it is sent. The map of slots is read by the first call, and
+/// again, at most once a second, when something happened that it does not explain; so a replica
+/// that was promoted is used without anybody doing anything.
 ///
 /// A server that is out of memory still reads and deletes, but refuses to move the deadline of an
 /// entry with metadata. A shutdown has nothing to wait for and does not use its budget.
