@@ -116,8 +116,11 @@ impl CacheKey {
 
 /// Control characters are C0, DEL and C1 (U+0000-U+001F, U+007F-U+009F).
 fn has_control_character(text: &str) -> bool {
-    // Nearly every key is plain, and one pass over its bytes says so.
-    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    // Nearly every key is plain. To the end, since a loop that could stop looks at one byte at a
+    // time.
+    let is_plain = text
+        .bytes()
+        .fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
     !is_plain && text.chars().any(char::is_control)
 }
 

@@ -130,7 +130,7 @@ impl CacheService {
     ) -> Result<Option<T>> {
         let key = self.key(key);
         let read = self.inner().get(&key).await;
-        let lookup = self.judge(&key, read, Operation::Get)?;
+        let lookup = self.judge(&key, read, Operation::Get, || self.now())?;
         Ok(lookup.into_fresh())
     }
 
@@ -145,10 +145,11 @@ impl CacheService {
     ) -> Result<Vec<Option<T>>> {
         let keys = self.keys(keys);
         let read = self.inner().get_many(&keys).await;
+        let now = self.now();
         keys.iter()
             .zip(read)
             .map(|(key, read)| {
-                let lookup = self.judge(key, read, Operation::GetMany)?;
+                let lookup = self.judge(key, read, Operation::GetMany, || now)?;
                 Ok(lookup.into_fresh())
             })
             .collect()
@@ -165,7 +166,7 @@ impl CacheService {
     ) -> Result<Lookup<T>> {
         let key = self.key(key);
         let read = self.inner().lookup(&key).await;
-        self.judge(&key, read, Operation::Lookup)
+        self.judge(&key, read, Operation::Lookup, || self.now())
     }
 
     /// The values under `keys`, in their order, with their circumstances; one outcome a key.
@@ -179,9 +180,10 @@ impl CacheService {
     ) -> Vec<Result<Lookup<T>>> {
         let keys = self.keys(keys);
         let read = self.inner().lookup_many(&keys).await;
+        let now = self.now();
         keys.iter()
             .zip(read)
-            .map(|(key, read)| self.judge(key, read, Operation::LookupMany))
+            .map(|(key, read)| self.judge(key, read, Operation::LookupMany, || now))
             .collect()
     }
 
@@ -531,6 +533,7 @@ impl CacheService {
         key: &CacheKey,
         read: Result<Option<Entry>>,
         operation: Operation,
+        now: impl Fn() -> Timestamp,
     ) -> Result<Lookup<T>> {
         let counters = &self.shared.counters;
         let decoded = read.and_then(|found| {
@@ -542,7 +545,7 @@ impl CacheService {
         });
         match decoded {
             Ok(Some((value, entry))) => {
-                let lookup = Lookup::found(value, &entry, || self.now());
+                let lookup = Lookup::found(value, &entry, now);
                 let counter = match lookup.status {
                     crate::LookupStatus::Stale => &counters.stale,
                     _ => &counters.hits,
