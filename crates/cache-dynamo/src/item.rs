@@ -124,36 +124,22 @@ impl Layout {
 
     /// The deadlines of an item.
     pub(crate) fn head(item: &Item) -> Result<Head, Unreadable> {
-        let version = optional_number(item, MARKER)?.ok_or(Unreadable::Foreign)?;
-        if version > VERSION {
-            return Err(Unreadable::NewerVersion(version));
-        }
-        let expires = optional_number(item, EXPIRES)?;
-        Ok(Head {
-            expires_at: expires
-                .map_or(Expiry::Never, |end| Expiry::At(Timestamp::from_millis(end))),
-            stale_for: optional_number(item, STALE)?.map(Duration::from_millis),
-        })
+        Head::read(item.get(MARKER), item.get(EXPIRES), item.get(STALE))
     }
 
     /// The entry of an item, past its end or not.
-    pub(crate) fn entry(&self, mut item: Item) -> Result<Entry, Unreadable> {
-        let head = Self::head(&item)?;
-        let value = match item.remove(&self.value) {
-            Some(AttributeValue::S(text) | AttributeValue::N(text)) => Bytes::from(text),
-            Some(AttributeValue::B(bytes)) => Bytes::from(bytes.into_inner()),
-            _ => return Err(Unreadable::Damaged("value")),
+    pub(crate) fn entry(&self, item: Item) -> Result<Entry, Unreadable> {
+        self.parts(item).entry()
+    }
+
+    /// As [`entry`](Self::entry), with the key, as the cache knows it.
+    pub(crate) fn entry_with_key(&self, item: Item) -> (Option<String>, Result<Entry, Unreadable>) {
+        let mut parts = self.parts(item);
+        let key = match parts.key.take() {
+            Some(AttributeValue::S(key)) => Some(key),
+            _ => None,
         };
-        let codec = match item.get(CODEC) {
-            None => None,
-            Some(AttributeValue::S(name)) => Some(codec(name)?),
-            Some(_) => return Err(Unreadable::Damaged(CODEC)),
-        };
-        let created_at = optional_number(&item, CREATED)?.filter(|created| *created > 0);
-        Ok(Entry::new(value, head.expires_at)
-            .with_stale_until(head.stale_until())
-            .with_created_at(created_at.map(Timestamp::from_millis))
-            .with_codec(codec))
+        (key, parts.entry())
     }
 
     /// Whether the value of an item is exactly `bytes`.
@@ -188,6 +174,24 @@ impl Layout {
         ITEM_BYTES.saturating_sub(taken)
     }
 
+    fn parts(&self, item: Item) -> Parts {
+        let mut parts = Parts::default();
+        for (name, attribute) in item {
+            let part = match name.as_str() {
+                MARKER => &mut parts.marker,
+                EXPIRES => &mut parts.expires,
+                STALE => &mut parts.stale,
+                CODEC => &mut parts.codec,
+                CREATED => &mut parts.created,
+                name if name == self.schema.key_attribute() => &mut parts.key,
+                name if name == self.value => &mut parts.value,
+                _ => continue,
+            };
+            *part = Some(attribute);
+        }
+        parts
+    }
+
     fn insert_key(&self, item: &mut Item, key: &str) {
         let attribute = self.schema.key_attribute();
         item.insert(attribute.to_owned(), AttributeValue::S(key.to_owned()));
@@ -197,7 +201,68 @@ impl Layout {
     }
 }
 
+/// The attributes that make an entry and its key, picked out in one pass: looking each of them up
+/// is a good part of what a batch costs.
+#[derive(Default)]
+struct Parts {
+    key: Option<AttributeValue>,
+    marker: Option<AttributeValue>,
+    expires: Option<AttributeValue>,
+    stale: Option<AttributeValue>,
+    value: Option<AttributeValue>,
+    codec: Option<AttributeValue>,
+    created: Option<AttributeValue>,
+}
+
+impl Parts {
+    fn entry(self) -> Result<Entry, Unreadable> {
+        let Self {
+            key: _,
+            marker,
+            expires,
+            stale,
+            value,
+            codec,
+            created,
+        } = self;
+        let head = Head::read(marker.as_ref(), expires.as_ref(), stale.as_ref())?;
+        let value = match value {
+            Some(AttributeValue::S(text) | AttributeValue::N(text)) => Bytes::from(text),
+            Some(AttributeValue::B(bytes)) => Bytes::from(bytes.into_inner()),
+            _ => return Err(Unreadable::Damaged("value")),
+        };
+        let codec = match codec {
+            None => None,
+            Some(AttributeValue::S(name)) => Some(codec_called(&name)?),
+            Some(_) => return Err(Unreadable::Damaged(CODEC)),
+        };
+        let created_at = optional_number(created.as_ref(), CREATED)?;
+        let created_at = created_at.filter(|created| *created > 0);
+        Ok(Entry::new(value, head.expires_at)
+            .with_stale_until(head.stale_until())
+            .with_created_at(created_at.map(Timestamp::from_millis))
+            .with_codec(codec))
+    }
+}
+
 impl Head {
+    fn read(
+        marker: Option<&AttributeValue>,
+        expires: Option<&AttributeValue>,
+        stale: Option<&AttributeValue>,
+    ) -> Result<Self, Unreadable> {
+        let version = optional_number(marker, MARKER)?.ok_or(Unreadable::Foreign)?;
+        if version > VERSION {
+            return Err(Unreadable::NewerVersion(version));
+        }
+        let expires = optional_number(expires, EXPIRES)?;
+        Ok(Self {
+            expires_at: expires
+                .map_or(Expiry::Never, |end| Expiry::At(Timestamp::from_millis(end))),
+            stale_for: optional_number(stale, STALE)?.map(Duration::from_millis),
+        })
+    }
+
     pub(crate) fn is_fresh(self, now: Timestamp) -> bool {
         !self.expires_at.is_past(now)
     }
@@ -258,15 +323,18 @@ fn value_of(entry: &NewEntry) -> AttributeValue {
     }
 }
 
-fn optional_number(item: &Item, name: &'static str) -> Result<Option<u64>, Unreadable> {
-    let Some(attribute) = item.get(name) else {
+fn optional_number(
+    attribute: Option<&AttributeValue>,
+    name: &'static str,
+) -> Result<Option<u64>, Unreadable> {
+    let Some(attribute) = attribute else {
         return Ok(None);
     };
     let number = attribute.as_n().ok().and_then(|text| text.parse().ok());
     number.map(Some).ok_or(Unreadable::Damaged(name))
 }
 
-fn codec(name: &str) -> Result<CodecId, Unreadable> {
+fn codec_called(name: &str) -> Result<CodecId, Unreadable> {
     [
         CodecId::Json,
         CodecId::Postcard,

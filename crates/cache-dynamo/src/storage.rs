@@ -218,7 +218,7 @@ impl DynamoDbCacheStorage {
     async fn read(&self, operation: Operation, key: &CacheKey) -> Result<Option<Entry>> {
         let exchange = pin!(async {
             let entry = self.client.get(key.as_str()).await?;
-            Ok(entry.filter(|entry| !self.is_over(entry)))
+            Ok(entry.filter(|entry| !is_over(entry, self.now())))
         });
         let entry = self.guard(operation, key, exchange).await;
         self.counters.read(&entry);
@@ -232,17 +232,13 @@ impl DynamoDbCacheStorage {
     ) -> Vec<Result<Option<Entry>>> {
         let run = async |keys: &[&str]| {
             let read = self.client.get_many(keys).await;
-            let live = |entry: Option<Entry>| entry.filter(|entry| !self.is_over(entry));
+            let now = self.now();
+            let live = |entry: Option<Entry>| entry.filter(|entry| !is_over(entry, now));
             read.into_iter().map(|read| read.map(live)).collect()
         };
         let entries = self.batch(operation, keys, run).await;
         entries.iter().for_each(|entry| self.counters.read(entry));
         entries
-    }
-
-    /// Whether an entry is past its stale budget. DynamoDB keeps it for days after.
-    fn is_over(&self, entry: &Entry) -> bool {
-        matches!(entry.stale_until, Expiry::At(_)) && entry.stale_until.is_past(self.now())
     }
 
     /// The deadline of a fresh entry; none where there is no such entry.
@@ -251,6 +247,11 @@ impl DynamoDbCacheStorage {
         let fresh = head.filter(|head| head.is_fresh(self.now()));
         Ok(fresh.map(|head: Head| head.expires_at))
     }
+}
+
+/// Whether an entry is past its stale budget. DynamoDB keeps it for days after.
+fn is_over(entry: &Entry, now: Timestamp) -> bool {
+    matches!(entry.stale_until, Expiry::At(_)) && entry.stale_until.is_past(now)
 }
 
 fn missing() -> CacheError {

@@ -34,34 +34,70 @@ struct Write<'a> {
     request: WriteRequest,
 }
 
+/// The keys of one request, and what has become of them.
+#[derive(Debug)]
+struct Reading<'a> {
+    keys: &'a [&'a str],
+    /// The place of each key among those of all requests, and of the first one of this request.
+    places: &'a HashMap<&'a str, usize>,
+    first: usize,
+    /// In the order of the keys. A key that the server has got to without an item is not there.
+    outcomes: Vec<Result<Option<Entry>>>,
+    /// The places of the keys that the server has not got to.
+    rest: Vec<usize>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(keys: &'a [&'a str], places: &'a HashMap<&'a str, usize>, first: usize) -> Self {
+        Self {
+            keys,
+            places,
+            first,
+            outcomes: vec![Ok(None); keys.len()],
+            rest: (0..keys.len()).collect(),
+        }
+    }
+
+    fn outcome(&mut self, key: &str) -> Option<&mut Result<Option<Entry>>> {
+        let place = self.places.get(key)?.checked_sub(self.first)?;
+        self.outcomes.get_mut(place)
+    }
+
+    /// Leaves the rest unread.
+    fn give_up(&mut self, error: &CacheError) {
+        for at in self.rest.drain(..) {
+            self.outcomes[at] = Err(error.clone());
+        }
+    }
+}
+
 impl Client {
     /// The entries under keys, past their ends or not, in the order of the keys.
     pub(crate) async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry>>> {
         let budget = self.bulk();
-        let (distinct, places) = distinct(keys.iter().copied());
-        let chunks = distinct.chunks(READS);
-        let requests: Vec<_> = chunks.map(|chunk| self.read_chunk(chunk, budget)).collect();
+        let distinct = Distinct::of(keys.iter().copied());
+        let chunks = distinct.keys.chunks(READS).zip((0..).step_by(READS));
+        let requests: Vec<_> = chunks
+            .map(|(chunk, first)| Reading::new(chunk, &distinct.known, first))
+            .map(|reading| self.read_chunk(reading, budget))
+            .collect();
         let read = stream::iter(requests).buffered(CONCURRENCY);
-        let entries = read.collect::<Vec<_>>().await.concat();
-        places
-            .into_iter()
-            .map(|place| entries[place].clone())
-            .collect()
+        distinct.spread(read.concat().await)
     }
 
     /// Writes entries, always. Of several under one key the last is written, and all have its
     /// outcome.
     pub(crate) async fn set_many(&self, entries: &[(&str, &NewEntry)]) -> Vec<Result<()>> {
         let now = self.now();
-        let (keys, places) = distinct(entries.iter().map(|(key, _)| *key));
-        let mut last: Vec<&NewEntry> = Vec::with_capacity(keys.len());
-        for ((_, entry), place) in entries.iter().zip(&places) {
+        let distinct = Distinct::of(entries.iter().map(|(key, _)| *key));
+        let mut last: Vec<&NewEntry> = Vec::with_capacity(distinct.keys.len());
+        for ((_, entry), place) in entries.iter().zip(&distinct.places) {
             match last.get_mut(*place) {
                 Some(earlier) => *earlier = entry,
                 None => last.push(entry),
             }
         }
-        let writes = keys.into_iter().zip(last).map(|(key, entry)| {
+        let writes = distinct.keys.iter().zip(last).map(|(key, entry)| {
             let item = self.layout.encode(key, entry, now);
             let request = PutRequest::builder().set_item(Some(item)).build();
             let request = WriteRequest::builder().set_put_request(request.ok());
@@ -71,10 +107,7 @@ impl Client {
             }
         });
         let outcomes = self.write_all(writes.collect(), self.bulk()).await;
-        places
-            .into_iter()
-            .map(|place| outcomes[place].clone())
-            .collect()
+        distinct.spread(outcomes)
     }
 
     /// Deletes entries, whether or not they are there.
@@ -84,8 +117,8 @@ impl Client {
 
     /// Deletes entries within `budget`.
     pub(super) async fn delete_within(&self, keys: &[&str], budget: Budget) -> Vec<Result<()>> {
-        let (distinct, places) = distinct(keys.iter().copied());
-        let writes = distinct.into_iter().map(|key| {
+        let distinct = Distinct::of(keys.iter().copied());
+        let writes = distinct.keys.iter().map(|key| {
             let request = DeleteRequest::builder()
                 .set_key(Some(self.layout.key(key)))
                 .build();
@@ -96,67 +129,67 @@ impl Client {
             }
         });
         let outcomes = self.write_all(writes.collect(), budget).await;
-        places
-            .into_iter()
-            .map(|place| outcomes[place].clone())
-            .collect()
+        distinct.spread(outcomes)
     }
 
     /// Reads up to [`READS`] distinct keys, again and again until the server has answered for each.
-    async fn read_chunk(&self, keys: &[&str], budget: Budget) -> Vec<Result<Option<Entry>>> {
-        let mut outcomes: HashMap<&str, Result<Option<Entry>>> = HashMap::with_capacity(keys.len());
-        let mut rest = keys.to_vec();
+    async fn read_chunk(
+        &self,
+        mut reading: Reading<'_>,
+        budget: Budget,
+    ) -> Vec<Result<Option<Entry>>> {
         let mut pauses = Pauses::new();
-        while !rest.is_empty() {
+        while !reading.rest.is_empty() {
             let call = Call::read(BATCH_GET, budget.anew());
-            let error = match self.batch_get(&rest, call).await {
+            let error = match self.batch_get(reading.keys, &reading.rest, call).await {
                 Ok((items, unprocessed)) => {
-                    let before = rest.len();
-                    self.settle(&mut rest, items, &unprocessed, &mut outcomes);
-                    if rest.len() < before {
+                    let before = reading.rest.len();
+                    self.settle(&mut reading, items, &unprocessed);
+                    if reading.rest.len() < before {
                         pauses.reset();
                     }
-                    if rest.is_empty() || pauses.wait(budget.deadline).await {
+                    if reading.rest.is_empty() || pauses.wait(budget.deadline).await {
                         continue;
                     }
                     left_over()
                 }
                 Err(error) => error,
             };
-            outcomes.extend(rest.drain(..).map(|key| (key, Err(error.clone()))));
+            reading.give_up(&error);
         }
-        keys.iter()
-            .map(|key| outcomes.remove(*key).unwrap_or_else(|| Err(left_over())))
-            .collect()
+        reading.outcomes
     }
 
-    /// Moves what the server has answered for from `rest` to `outcomes`.
-    fn settle<'a>(
-        &self,
-        rest: &mut Vec<&'a str>,
-        items: Vec<Item>,
-        unprocessed: &[Item],
-        outcomes: &mut HashMap<&'a str, Result<Option<Entry>>>,
-    ) {
-        let mut found: HashMap<String, Item> = items
-            .into_iter()
-            .filter_map(|item| Some((self.layout.key_of(&item)?.to_owned(), item)))
-            .collect();
-        rest.retain(|key| {
-            let item = found.remove(*key);
-            let is_open = item.is_none() && self.is_among(key, unprocessed);
-            if !is_open {
-                let entry = item.map(|item| self.layout.entry(item)).transpose();
-                outcomes.insert(key, entry.map_err(CacheError::from));
+    /// Takes down what the server has answered for.
+    fn settle(&self, reading: &mut Reading<'_>, items: Vec<Item>, unprocessed: &[Item]) {
+        for item in items {
+            let (key, entry) = self.layout.entry_with_key(item);
+            if let Some(outcome) = key.and_then(|key| reading.outcome(&key)) {
+                *outcome = entry.map(Some).map_err(CacheError::from);
             }
-            is_open
+        }
+        let Reading {
+            keys,
+            outcomes,
+            rest,
+            ..
+        } = reading;
+        rest.retain(|at| {
+            let is_unanswered = matches!(outcomes[*at], Ok(None));
+            is_unanswered && self.is_among(keys[*at], unprocessed)
         });
     }
 
-    /// The items under `keys`, and the keys that the server did not get to.
-    async fn batch_get(&self, keys: &[&str], call: Call) -> Result<(Vec<Item>, Vec<Item>)> {
+    /// The items under those of `keys` that are at `places`, and the keys that the server did not
+    /// get to.
+    async fn batch_get(
+        &self,
+        keys: &[&str],
+        places: &[usize],
+        call: Call,
+    ) -> Result<(Vec<Item>, Vec<Item>)> {
         let answer = self.call(call, || {
-            let keys = keys.iter().map(|key| self.layout.key(key)).collect();
+            let keys = places.iter().map(|at| self.layout.key(keys[*at])).collect();
             let asked = KeysAndAttributes::builder()
                 .set_keys(Some(keys))
                 .consistent_read(self.options.consistent_reads)
@@ -168,15 +201,11 @@ impl Client {
                 .send()
         });
         let reply = answer.await?.reply;
-        let items = reply.responses.unwrap_or_default();
+        // Of the one table that was asked for.
+        let items = reply.responses.unwrap_or_default().into_values().next();
         let unprocessed = reply.unprocessed_keys.unwrap_or_default();
-        Ok((
-            items.into_values().flatten().collect(),
-            unprocessed
-                .into_values()
-                .flat_map(|asked| asked.keys)
-                .collect(),
-        ))
+        let unprocessed = unprocessed.into_values().next().map(|asked| asked.keys);
+        Ok((items.unwrap_or_default(), unprocessed.unwrap_or_default()))
     }
 
     /// Whether the item key of `key` is among `items`.
@@ -265,20 +294,46 @@ impl Client {
     }
 }
 
-/// Each key once, in the order of first appearance, and the place of each in that list.
-fn distinct<'a>(keys: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<usize>) {
-    let mut distinct = Vec::new();
-    let mut known = HashMap::new();
-    let places = keys
-        .map(|key| match known.entry(key) {
-            hash_map::Entry::Occupied(place) => *place.get(),
-            hash_map::Entry::Vacant(vacant) => {
-                distinct.push(key);
-                *vacant.insert(distinct.len() - 1)
-            }
-        })
-        .collect();
-    (distinct, places)
+/// Keys without the duplicates among them.
+#[derive(Debug)]
+struct Distinct<'a> {
+    /// Each key once, in the order of first appearance.
+    keys: Vec<&'a str>,
+    /// Its place in that list.
+    known: HashMap<&'a str, usize>,
+    /// The place in that list of each key that was given.
+    places: Vec<usize>,
+}
+
+impl<'a> Distinct<'a> {
+    fn of(given: impl ExactSizeIterator<Item = &'a str>) -> Self {
+        let mut keys = Vec::with_capacity(given.len());
+        let mut known = HashMap::with_capacity(given.len());
+        let places = given
+            .map(|key| match known.entry(key) {
+                hash_map::Entry::Occupied(place) => *place.get(),
+                hash_map::Entry::Vacant(vacant) => {
+                    keys.push(key);
+                    *vacant.insert(keys.len() - 1)
+                }
+            })
+            .collect();
+        Self {
+            keys,
+            known,
+            places,
+        }
+    }
+
+    /// The outcome of each key that was given, from those of the distinct ones.
+    fn spread<T: Clone>(&self, outcomes: Vec<T>) -> Vec<T> {
+        // Where no key comes twice, each is in its place already.
+        if outcomes.len() == self.places.len() {
+            return outcomes;
+        }
+        let places = self.places.iter();
+        places.map(|place| outcomes[*place].clone()).collect()
+    }
 }
 
 /// How many of `writes` go into one request.
@@ -331,9 +386,26 @@ mod tests {
 
     #[test]
     fn keys_are_told_apart_and_their_places_kept() {
-        let (keys, places) = distinct(["a", "b", "a", "c", "b"].into_iter());
-        assert_eq!(keys, ["a", "b", "c"]);
-        assert_eq!(places, [0, 1, 0, 2, 1]);
+        let distinct = Distinct::of(["a", "b", "a", "c", "b"].into_iter());
+        assert_eq!(distinct.keys, ["a", "b", "c"]);
+        assert_eq!(distinct.places, [0, 1, 0, 2, 1]);
+        assert_eq!(distinct.spread(vec![7, 8, 9]), [7, 8, 7, 9, 8]);
+    }
+
+    #[test]
+    fn distinct_keys_keep_their_places() {
+        let distinct = Distinct::of(["b", "a"].into_iter());
+        assert_eq!(distinct.spread(vec![7, 8]), [7, 8]);
+    }
+
+    #[test]
+    fn a_request_knows_only_its_own_keys() {
+        let distinct = Distinct::of(["a", "b", "c"].into_iter());
+        let mut reading = Reading::new(&distinct.keys[1..2], &distinct.known, 1);
+        assert!(reading.outcome("a").is_none());
+        assert!(reading.outcome("b").is_some());
+        assert!(reading.outcome("c").is_none());
+        assert!(reading.outcome("d").is_none());
     }
 
     fn write(value: AttributeValue) -> Write<'static> {
