@@ -109,12 +109,19 @@ fn layers() -> Result {
     Err(problems.join("; "))
 }
 
-/// The names of everything a package is built from, itself left out; tests do not count.
-pub(crate) fn dependencies(package: &str, choice: &[&str]) -> Result<Vec<String>> {
+/// The names of everything a package is built from, as [`crates`].
+fn dependencies(package: &str, choice: &[&str]) -> Result<Vec<String>> {
+    let name = |crate_: String| crate_.split(' ').next().unwrap_or_default().to_owned();
+    Ok(crates(package, choice)?.into_iter().map(name).collect())
+}
+
+/// Everything a package is built from, itself left out, as name and version such as `redis v1.8.1`;
+/// tests do not count.
+pub(crate) fn crates(package: &str, choice: &[&str]) -> Result<Vec<String>> {
     let mut command = cargo(["tree", "--package", package, "--edges", "normal"]);
     command.args(["--prefix", "none", "--format", "{p}", "--no-dedupe"]);
     let lines = output(command.args(choice))?;
-    let mut names: Vec<_> = lines
+    let mut crates: Vec<_> = lines
         .lines()
         .skip(1)
         .filter_map(|line| {
@@ -122,8 +129,7 @@ pub(crate) fn dependencies(package: &str, choice: &[&str]) -> Result<Vec<String>
             Some(format!("{} {}", words.next()?, words.next()?))
         })
         .collect();
-    names.sort();
-    names.dedup();
-    let name = |crate_: &String| crate_.split(' ').next().unwrap_or_default().to_owned();
-    Ok(names.iter().map(name).collect())
+    crates.sort();
+    crates.dedup();
+    Ok(crates)
 }
