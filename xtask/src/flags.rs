@@ -30,12 +30,14 @@ To check it
   ci                   lint, docs, test, demo and slim, in this order
 
 To measure and to try
-  bench [ARGUMENTS]    measures against the bare client and against other caches
+  bench [ARGUMENTS]    measures against the bare clients and against other caches; `bench --help`
+                       names the parts
   servers              starts a Redis, prints the variables that name it, and stops it at the end
                        of its input (Ctrl-D) or on Ctrl-C
 
-Commands that need redis-server, or node and npm for dynalite, install them with the package manager
-of the system if they are missing, after saying so. dynalite itself goes to target/dynalite.
+Commands that need redis-server, node and npm for dynalite, or valgrind for bench install them with
+the package manager of the system if they are missing, after saying so. dynalite itself goes to
+target/dynalite.
 ";
 
 /// A command with its arguments.

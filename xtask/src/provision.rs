@@ -46,6 +46,19 @@ const NODE: Need = Need {
     service: None,
 };
 
+const VALGRIND: Need = Need {
+    programs: &["valgrind"],
+    purpose: "The benchmarks count instructions with it.",
+    packages: &[
+        ("apt-get", &["valgrind"]),
+        ("dnf", &["valgrind"]),
+        ("apk", &["valgrind"]),
+        ("pacman", &["valgrind"]),
+        ("brew", &["valgrind"]),
+    ],
+    service: None,
+};
+
 /// A package manager, and how it installs packages without asking.
 struct Manager {
     program: &'static str,
@@ -104,6 +117,11 @@ pub(crate) fn redis_server() -> Result {
 /// Sees to it that `node` and `npm` can be started.
 pub(crate) fn node() -> Result {
     NODE.provide()
+}
+
+/// Sees to it that `valgrind` can be started.
+pub(crate) fn valgrind() -> Result {
+    VALGRIND.provide()
 }
 
 impl Need {
@@ -247,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_manager_knows_packages_for_every_need() {
-        for need in [REDIS, NODE] {
+        for need in [REDIS, NODE, VALGRIND] {
             let known: Vec<_> = need.packages.iter().map(|(program, _)| *program).collect();
             let all: Vec<_> = MANAGERS.iter().map(|manager| manager.program).collect();
             assert_eq!(known, all);

@@ -8,25 +8,33 @@
 
 #[cfg(feature = "allocations")]
 mod allocations;
+mod cluster;
+mod dynamodb;
+mod itself;
 mod measure;
 mod memory;
 mod peers;
 mod ratio;
 mod redis;
 mod sides;
+mod tls;
 mod visitors;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use cache_testkit::servers::RedisServer;
+use itself::Role;
 use lexopt::prelude::*;
 use measure::{Effort, Result, Verdict};
 
 const HELP: &str = "\
-usage: cache-bench [redis|memory|ratio|peers|allocations|all] [--quick] [--strict]
+usage: cache-bench [PART] [--quick] [--strict]
 
   redis    the service on Redis against a bare connection
+  cluster  the service on a Redis Cluster against the client library's cluster connection
+  tls      the first GET over TLS against the client library's own set-up
+  dynamodb the service on DynamoDB against the bare SDK, in instructions; needs valgrind
   memory   a hit in memory against bare maps and other caches
   ratio    hit ratios on the recorded trace
   allocations
@@ -46,20 +54,24 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if let Some(role) = Role::of_this_process() {
+        return finish(role.play().map(|()| ExitCode::SUCCESS));
+    }
     let outcome = arguments().and_then(|arguments| {
         let verdicts = run(&arguments)?;
         Ok((arguments, verdicts))
     });
-    match outcome {
-        Ok((arguments, verdicts)) => {
-            let short = summary(&verdicts);
-            ExitCode::from(u8::from(arguments.strict && short > 0))
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    finish(outcome.map(|(arguments, verdicts)| {
+        let short = summary(&verdicts);
+        ExitCode::from(u8::from(arguments.strict && short > 0))
+    }))
+}
+
+fn finish(outcome: Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
 }
 
 fn arguments() -> Result<Arguments> {
@@ -106,6 +118,9 @@ fn run(arguments: &Arguments) -> Result<Vec<Verdict>> {
     };
     match arguments.part.as_str() {
         "redis" => redis(),
+        "cluster" => cluster::run(effort),
+        "tls" => tls::run(effort),
+        "dynamodb" => dynamodb::run(effort),
         #[cfg(feature = "allocations")]
         "allocations" => {
             let server = RedisServer::start()?;
@@ -114,7 +129,16 @@ fn run(arguments: &Arguments) -> Result<Vec<Verdict>> {
         "memory" => memory::run(effort),
         "ratio" => ratio::run(),
         "peers" => peers(),
-        "all" => Ok([redis()?, memory::run(effort)?, ratio::run()?, peers()?].concat()),
+        "all" => Ok([
+            redis()?,
+            cluster::run(effort)?,
+            tls::run(effort)?,
+            dynamodb::run(effort)?,
+            memory::run(effort)?,
+            ratio::run()?,
+            peers()?,
+        ]
+        .concat()),
         other => Err(format!("there is no part {other:?}\n{HELP}").into()),
     }
 }

@@ -20,7 +20,11 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn new(port: u16, visitors: &Arc<Visitors>) -> Result<Self> {
-        let service = service(port)?.prefix(PREFIX).build()?;
+        Self::at(RedisOptions::new("127.0.0.1", port), visitors)
+    }
+
+    pub(crate) fn at(server: RedisOptions, visitors: &Arc<Visitors>) -> Result<Self> {
+        let service = service(server)?.prefix(PREFIX).build()?;
         Ok(Self {
             service,
             visitors: Arc::clone(visitors),
@@ -62,7 +66,7 @@ pub(crate) struct OursWithKeys {
 impl OursWithKeys {
     pub(crate) fn new(port: u16, visitors: &Arc<Visitors>) -> Result<Self> {
         Ok(Self {
-            service: service(port)?.build()?,
+            service: service(RedisOptions::new("127.0.0.1", port))?.build()?,
             keys: visitors.keys.iter().map(CacheKey::from).collect(),
             visitors: Arc::clone(visitors),
         })
@@ -95,12 +99,12 @@ impl Side for OursWithKeys {
     }
 }
 
-fn service(port: u16) -> Result<CacheServiceBuilder> {
-    let storage = RedisCacheStorage::new(RedisOptions::new("127.0.0.1", port))?;
+fn service(server: RedisOptions) -> Result<CacheServiceBuilder> {
+    let storage = RedisCacheStorage::new(server)?;
     Ok(CacheService::builder(storage).ttl(hours(1)))
 }
 
-const TTL_SECONDS: u64 = 3600;
+pub(crate) const TTL_SECONDS: u64 = 3600;
 
 /// A connection of the client library, with the same codec work.
 #[derive(Clone)]
