@@ -5,8 +5,9 @@ use std::time::Duration;
 use cache_core::{CacheKey, CacheStorage, ErrorKind, millis};
 use cache_testkit::servers::Answer;
 
+use super::speed::quiet;
 use super::stub::{Stub, whole_text};
-use crate::support::{SLACK, fetch, minute, put, timed};
+use crate::support::{SLACK, fetch, minute, put, storage, timed};
 
 /// The default budget of a single-key operation.
 const TIMEOUT: Duration = millis(500);
@@ -21,7 +22,7 @@ const CHECKSUM: &str = "2609338701";
 async fn is_trouble(answer: Answer, kind: ErrorKind) {
     let case = format!("{answer:?}");
     let stub = Stub::saying(answer);
-    let storage = stub.storage();
+    let storage = storage(stub.default_options());
     let (read, took) = timed(fetch(&storage, "k")).await;
     let read = read.expect_err(&case);
     let (written, took_to_write) = timed(put(&storage, "k", "hunter3")).await;
@@ -54,6 +55,7 @@ async fn is_trouble(answer: Answer, kind: ErrorKind) {
 
 #[tokio::test]
 async fn what_is_no_json_is_trouble_with_the_connection() {
+    let _alone = quiet().write().await;
     for body in [
         "hunter2",
         "{\"Item\":",
@@ -70,11 +72,13 @@ async fn what_is_no_json_is_trouble_with_the_connection() {
 
 #[tokio::test]
 async fn a_body_that_is_missing_is_trouble_with_the_connection() {
+    let _alone = quiet().write().await;
     is_trouble(Answer::json(200, ""), ErrorKind::Connection).await;
 }
 
 #[tokio::test]
 async fn pages_of_others_are_trouble() {
+    let _alone = quiet().write().await;
     let page = "<html><body>hunter2</body></html>";
     is_trouble(Answer::json(200, page), ErrorKind::Connection).await;
     is_trouble(Answer::json(502, page), ErrorKind::Backend).await;
@@ -84,6 +88,7 @@ async fn pages_of_others_are_trouble() {
 
 #[tokio::test]
 async fn half_an_answer_is_trouble_with_the_connection() {
+    let _alone = quiet().write().await;
     for bytes in [1, 20, 60, 100, 130] {
         is_trouble(
             Answer::json(200, FOUND).hang_up_after(bytes),
@@ -101,15 +106,21 @@ async fn half_an_answer_is_trouble_with_the_connection() {
 
 #[tokio::test]
 async fn an_answer_that_does_not_end_is_a_timeout() {
+    let _alone = quiet().write().await;
     let drip = Answer::json(200, FOUND).drip(1, millis(30));
     let stub = Stub::saying(drip);
-    let storage = stub.storage();
+    let storage = storage(stub.default_options());
     let (read, took) = timed(fetch(&storage, "k")).await;
     let error = read.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(took < TIMEOUT + SLACK, "{took:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_in_the_middle_is_not_asked_for_again_by_an_increment() {
+    let _alone = quiet().write().await;
     let stub = Stub::saying(Answer::json(200, FOUND).silence_after(100));
-    let storage = stub.storage();
+    let storage = storage(stub.default_options());
     let (counted, took) = timed(storage.increment(&"k".into(), 1, minute())).await;
     let error = counted.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
@@ -120,6 +131,7 @@ async fn an_answer_that_does_not_end_is_a_timeout() {
 
 #[tokio::test]
 async fn an_answer_that_does_not_match_its_checksum_is_trouble_with_the_connection() {
+    let _alone = quiet().write().await;
     for wrong in ["0", "2609338700"] {
         let answer = Answer::json(200, FOUND).header("x-amz-crc32", wrong);
         is_trouble(answer, ErrorKind::Connection).await;

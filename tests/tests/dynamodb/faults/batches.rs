@@ -5,6 +5,7 @@ use cache_testkit::servers::Answer;
 use serde_json::json;
 
 use super::model::keys;
+use super::speed::quiet;
 use super::stub::{Stub, TABLE};
 use crate::support::{SLACK, entry, storage, timed};
 
@@ -30,7 +31,7 @@ async fn a_server_that_stops_early_is_asked_until_every_key_is_answered() {
         stub.model()
             .insert(key.as_str(), &format!("value of {key}"));
     }
-    let storage = storage(stub.options().with_bulk_timeout(millis(20_000)));
+    let storage = stub.storage();
     let (read, requests) = stub.counting(storage.get_many(&keys)).await;
     for (at, (key, read)) in keys.iter().zip(read).enumerate() {
         let value = read.unwrap().map(|entry| entry.value);
@@ -50,6 +51,7 @@ async fn a_server_that_stops_early_is_asked_until_every_key_is_answered() {
 
 #[tokio::test]
 async fn a_server_that_gets_to_nothing_is_asked_until_the_time_is_over() {
+    let _alone = quiet().write().await;
     let stub = Stub::start(|request, model| model.answer_some(request, |key| key != "k:7"));
     let whole = millis(300);
     let storage = storage(stub.options().with_bulk_timeout(whole));

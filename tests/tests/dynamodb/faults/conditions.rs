@@ -1,5 +1,7 @@
 //! Conditional writes whose answers get lost.
 
+use std::time::Duration;
+
 use cache_core::{
     CacheError, CacheKey, CacheStorage, Condition, ErrorKind, TimeLeft, Ttl, hours, millis,
 };
@@ -7,6 +9,9 @@ use cache_testkit::servers::Answer;
 
 use super::stub::Stub;
 use crate::support::{entry, fetch, storage};
+
+/// How long an answer is waited for, so that waiting for one that never comes is short.
+const ATTEMPT: Duration = millis(300);
 
 /// A server that does not answer the first write, before or after it has executed it, but does
 /// `instead`.
@@ -55,7 +60,7 @@ async fn a_conditional_write_that_finds_its_own_entry_was_done() {
                 if let Some(before) = before {
                     stub.model().insert("k", before);
                 }
-                let storage = storage(stub.options().with_attempt_timeout(millis(200)));
+                let storage = storage(stub.options().with_attempt_timeout(ATTEMPT));
                 let (written, requests) = set(&stub, &storage, "token", condition.clone()).await;
                 let case = format!("{condition:?}, {instead:?}, {was_executed}");
                 assert!(written.expect(&case), "{case}");
@@ -78,7 +83,7 @@ async fn somebody_elses_entry_is_not_taken_for_ones_own() {
             for was_executed in [true, false] {
                 let stub = losing_first(was_executed, instead.clone());
                 stub.model().insert("k", standing);
-                let storage = storage(stub.options().with_attempt_timeout(millis(200)));
+                let storage = storage(stub.options().with_attempt_timeout(ATTEMPT));
                 let (written, _) = set(&stub, &storage, "token", condition.clone()).await;
                 let case = format!("{standing}, {condition:?}, {instead:?}, {was_executed}");
                 assert!(!written.expect(&case), "{case}");
@@ -125,7 +130,7 @@ async fn a_compare_and_delete_is_sent_once() {
         for was_executed in [true, false] {
             let stub = losing_first(was_executed, instead.clone());
             stub.model().insert("k", "token");
-            let storage = storage(stub.options().with_attempt_timeout(millis(50)));
+            let storage = storage(stub.options().with_attempt_timeout(ATTEMPT));
             let key = CacheKey::from("k");
             let deleted = storage.compare_and_delete(&key, b"token");
             let (deleted, requests) = stub.counting(deleted).await;
@@ -150,7 +155,7 @@ async fn deletes_and_moved_deadlines_are_repeated() {
             let lost = || {
                 let stub = losing_first(was_executed, instead.clone());
                 stub.model().insert("k", "v");
-                let storage = storage(stub.options().with_attempt_timeout(millis(200)));
+                let storage = storage(stub.options().with_attempt_timeout(ATTEMPT));
                 (stub, storage)
             };
             let (key, hour) = (CacheKey::from("k"), Ttl::new(hours(1)).unwrap());

@@ -62,7 +62,7 @@ async fn an_increment_of_unknown_outcome_is_not_repeated() {
                 if is_known {
                     stub.model().insert_counter("n", 0);
                 }
-                let options = stub.options().with_attempt_timeout(ATTEMPT);
+                let options = stub.options().with_attempt_timeout(millis(300));
                 let (counted, requests) = stub.counting(count(&storage(options))).await;
                 let error = counted.unwrap_err();
                 assert!(error.may_have_happened(), "{answer:?}: {error}");

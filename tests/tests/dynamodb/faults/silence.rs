@@ -31,7 +31,7 @@ fn silences() -> [Stub; 2] {
 }
 
 fn storage_over(stub: &Stub) -> DynamoDbCacheStorage {
-    let options = stub.options().with_bulk_timeout(BULK_TIMEOUT);
+    let options = stub.default_options().with_bulk_timeout(BULK_TIMEOUT);
     storage(options.with_clear_timeout(CLEAR_TIMEOUT))
 }
 
@@ -155,7 +155,7 @@ async fn a_clear_reports_at_its_deadline_that_it_is_not_complete() {
         KeySchema::constant_partition("PK", "cache", "SK"),
     ] {
         let stub = Stub::saying(Answer::silence());
-        let options = stub.options().with_clear_timeout(CLEAR_TIMEOUT);
+        let options = stub.default_options().with_clear_timeout(CLEAR_TIMEOUT);
         let storage = storage(options.with_key_schema(schema));
         let mut shortest = Duration::MAX;
         for _ in 0..RUNS {

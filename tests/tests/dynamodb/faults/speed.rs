@@ -8,7 +8,7 @@ use cache_testkit::servers::Answer;
 use tokio::sync::RwLock;
 
 use super::stub::Stub;
-use crate::support::{fetch, minute, put, timed};
+use crate::support::{fetch, minute, put, storage, timed};
 
 /// What the median of an operation that meets one failure may take.
 const MEDIAN: Duration = millis(25);
@@ -42,9 +42,8 @@ fn stumbling() -> (Stub, Ahead) {
 /// Asserts that `operation` succeeds over `failure`, and that half of the time it takes no longer
 /// than the bound.
 async fn gets_over(failure: Answer, operation: impl AsyncFn(&dyn CacheStorage)) {
-    let _alone = quiet().write().await;
     let (stub, ahead) = stumbling();
-    let storage = stub.storage();
+    let storage = storage(stub.default_options());
     let mut medians = Vec::new();
     for _ in 0..TRIES {
         let mut took = Vec::with_capacity(REPETITIONS);
@@ -82,6 +81,7 @@ async fn count(storage: &dyn CacheStorage) {
 
 #[tokio::test]
 async fn one_throttle_costs_little() {
+    let _alone = quiet().write().await;
     let throttle = || Answer::error(400, "ProvisionedThroughputExceededException");
     gets_over(throttle(), read).await;
     gets_over(throttle(), write).await;
@@ -90,6 +90,7 @@ async fn one_throttle_costs_little() {
 
 #[tokio::test]
 async fn one_failure_of_the_server_costs_little() {
+    let _alone = quiet().write().await;
     let failure = || Answer::error(500, "InternalServerError");
     gets_over(failure(), read).await;
     gets_over(failure(), write).await;
@@ -97,6 +98,7 @@ async fn one_failure_of_the_server_costs_little() {
 
 #[tokio::test]
 async fn one_dead_connection_costs_little() {
+    let _alone = quiet().write().await;
     gets_over(Answer::reset(), read).await;
     gets_over(Answer::reset(), write).await;
 }
@@ -109,7 +111,7 @@ async fn a_connection_that_is_closed_after_each_answer_costs_little() {
             true => model.answer(request).then_close(),
             false => model.answer(request).then_hang_up(),
         });
-        let storage = stub.storage();
+        let storage = storage(stub.default_options());
         let mut took = Vec::with_capacity(REPETITIONS);
         for _ in 0..REPETITIONS {
             took.push(timed(read(&storage)).await.1);

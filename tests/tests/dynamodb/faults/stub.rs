@@ -2,8 +2,9 @@
 
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use cache_core::CacheError;
+use cache_core::{CacheError, secs};
 use cache_dynamo::{AwsCredentials, CredentialsSource, DynamoDbCacheStorage, DynamoDbOptions};
 use cache_testkit::servers::{Answer, Request, ScriptedHttp};
 
@@ -12,6 +13,9 @@ use crate::support::storage;
 
 /// The table that every script is about.
 pub(crate) const TABLE: &str = "cache";
+
+/// Most tests ask what is answered, not how soon.
+const PATIENCE: Duration = secs(10);
 
 /// A server that answers each request as a test says, and may or may not execute it.
 #[derive(Debug)]
@@ -40,8 +44,17 @@ impl Stub {
         Self::start(move |_, _| answer.clone())
     }
 
-    /// Options with the default budgets.
+    /// Options with more time than a busy machine takes.
     pub(crate) fn options(&self) -> DynamoDbOptions {
+        self.default_options()
+            .with_connect_timeout(PATIENCE)
+            .with_timeout(PATIENCE)
+            .with_attempt_timeout(PATIENCE)
+            .with_bulk_timeout(PATIENCE)
+    }
+
+    /// Options with the default budgets, for tests of how long things take.
+    pub(crate) fn default_options(&self) -> DynamoDbOptions {
         let credentials = CredentialsSource::fixed(AwsCredentials::new("AKIA", "hunter1"));
         DynamoDbOptions::new(TABLE)
             .with_region("eu-west-1")
@@ -49,6 +62,7 @@ impl Stub {
             .with_credentials(credentials)
     }
 
+    /// A storage with more time than a busy machine takes.
     pub(crate) fn storage(&self) -> DynamoDbCacheStorage {
         storage(self.options())
     }
