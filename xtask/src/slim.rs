@@ -68,7 +68,9 @@ const MOST_CPU: u64 = 6_000;
 const ANYWHERE: &[&str] = &[
     "aws-lc-",
     "openssl",
-    "openssl-",
+    "openssl-macros",
+    "openssl-src",
+    "openssl-sys",
     "native-tls",
     "moka",
     "quick_cache",
