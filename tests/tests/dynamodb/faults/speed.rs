@@ -10,14 +10,15 @@ use tokio::sync::RwLock;
 use super::stub::Stub;
 use crate::support::{fetch, minute, put, storage, timed};
 
-/// What the median of an operation that meets one failure may take.
+/// What getting over one failure may cost, half of the time. The time that the same operation takes
+/// without it is the machine's and does not count.
 const MEDIAN: Duration = millis(25);
 
 /// How many operations a median is taken of.
 const REPETITIONS: usize = 41;
 
 /// How often the machine may be too busy to tell.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 /// Held by those tests that keep the machine busy for long, and alone by those that measure.
 pub(super) fn quiet() -> &'static RwLock<()> {
@@ -39,27 +40,28 @@ fn stumbling() -> (Stub, Ahead) {
     (stub, ahead)
 }
 
-/// Asserts that `operation` succeeds over `failure`, and that half of the time it takes no longer
+/// Asserts that `operation` succeeds over `failure`, and that half of the time that costs no more
 /// than the bound.
 async fn gets_over(failure: Answer, operation: impl AsyncFn(&dyn CacheStorage)) {
     let (stub, ahead) = stumbling();
     let storage = storage(stub.default_options());
     let mut medians = Vec::new();
     for _ in 0..TRIES {
-        let mut took = Vec::with_capacity(REPETITIONS);
+        let mut costs = Vec::with_capacity(REPETITIONS);
         for _ in 0..REPETITIONS {
-            operation(&storage).await;
+            let ((), usual) = timed(operation(&storage)).await;
             *ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
-            took.push(timed(operation(&storage)).await.1);
+            let ((), took) = timed(operation(&storage)).await;
+            costs.push(took.saturating_sub(usual));
             let is_left = ahead
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .is_some();
             assert!(!is_left, "the operation met the failure");
         }
-        took.sort_unstable();
-        medians.push(took[REPETITIONS / 2]);
-        if took[REPETITIONS / 2] <= MEDIAN {
+        costs.sort_unstable();
+        medians.push(costs[REPETITIONS / 2]);
+        if costs[REPETITIONS / 2] <= MEDIAN {
             return;
         }
     }
@@ -112,11 +114,15 @@ async fn a_connection_that_is_closed_after_each_answer_costs_little() {
             false => model.answer(request).then_hang_up(),
         });
         let storage = storage(stub.default_options());
-        let mut took = Vec::with_capacity(REPETITIONS);
-        for _ in 0..REPETITIONS {
-            took.push(timed(read(&storage)).await.1);
+        let mut medians = Vec::new();
+        while medians.last().is_none_or(|median| *median > MEDIAN) {
+            assert!(medians.len() < TRIES, "the medians are {medians:?}");
+            let mut took = Vec::with_capacity(REPETITIONS);
+            for _ in 0..REPETITIONS {
+                took.push(timed(read(&storage)).await.1);
+            }
+            took.sort_unstable();
+            medians.push(took[REPETITIONS / 2]);
         }
-        took.sort_unstable();
-        assert!(took[REPETITIONS / 2] <= MEDIAN, "{took:?}");
     }
 }
