@@ -158,10 +158,16 @@ impl fmt::Debug for CredentialsSource {
     }
 }
 
+/// What else there would be.
+#[cfg(not(feature = "aws-config"))]
+const CHAIN: &str = "; profiles and instances need the Cargo feature aws-config";
+#[cfg(feature = "aws-config")]
+const CHAIN: &str = "";
+
 fn from_env() -> Result<Credentials, CacheError> {
     let read = |name: &str| {
         let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-        value.ok_or_else(|| missing(&format!("{name} is not set")))
+        value.ok_or_else(|| missing(&format!("{name} is not set{CHAIN}")))
     };
     Ok(Credentials::new(
         read("AWS_ACCESS_KEY_ID")?,

@@ -211,15 +211,42 @@ impl Settings {
     }
 
     /// A problem with the value of `setting`: the variable, its value unless secret, `complaint`.
+    ///
+    /// A value that may be a URL is not quoted either, whatever the setting: somebody may have put
+    /// one with a password into the wrong variable.
     #[must_use]
     pub fn refused(&self, setting: &Setting, value: &str, complaint: &str) -> ConfigurationError {
         let variable = self.variable(setting);
-        if setting.secret {
+        if setting.secret || value.contains("://") || value.contains('@') {
             let problem = format!("{variable} {complaint}");
             return ConfigurationError::new(variable, problem);
         }
         let problem = format!("{variable}={value:?} {complaint}");
         ConfigurationError::new(variable, problem).with_value(value)
+    }
+
+    /// Says in problems found in options which variable each option was read from, as far as
+    /// `variables` know and the variable is set: what begins with the option's name then begins
+    /// with the variable's.
+    #[must_use]
+    pub fn naming(
+        &self,
+        problems: Vec<ConfigurationError>,
+        variables: &[(&str, &Setting)],
+    ) -> Vec<ConfigurationError> {
+        let named = |problem: ConfigurationError| {
+            let known = variables.iter().find(|(option, setting)| {
+                *option == problem.variable && self.find(setting).is_some()
+            });
+            let Some((option, setting)) = known else {
+                return problem;
+            };
+            let variable = self.variable(setting);
+            let text = problem.problem.strip_prefix(option);
+            let text = text.map(|rest| format!("{variable}{rest}"));
+            ConfigurationError::new(variable, text.unwrap_or(problem.problem))
+        };
+        problems.into_iter().map(named).collect()
     }
 
     /// Refuses variables that look like ours and are not among `known`: unknown names under our
@@ -399,6 +426,29 @@ mod tests {
         let problem = settings.refused(&PASSWORD, "hunter2", "is refused");
         assert_eq!(problem.to_string(), "CACHE_REDIS_PASSWORD is refused");
         assert!(!format!("{problem:?} {settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_url_in_the_wrong_variable_is_not_quoted() {
+        let url = "redis://app:hunter2@host";
+        let problem = Settings::default().refused(&TYPE, url, "is not a storage");
+        assert_eq!(problem.to_string(), "CACHE_STORAGE_TYPE is not a storage");
+        assert!(!format!("{problem:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn problems_with_options_name_the_variable_they_came_from() {
+        let problems = || {
+            let problem = ConfigurationError::new("the timeout", "the timeout is too long");
+            vec![problem]
+        };
+        let variables = [("the timeout", &TIMEOUT)];
+        let set = Settings::from_pairs([(TIMEOUT.name, "2h")]);
+        let named = set.naming(problems(), &variables);
+        assert_eq!(texts(&named), ["CACHE_REDIS_TIMEOUT is too long"]);
+        assert_eq!(named[0].variable, TIMEOUT.name);
+        let unset = Settings::default().naming(problems(), &variables);
+        assert_eq!(unset, problems());
     }
 
     #[test]

@@ -86,6 +86,12 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "the server refuses the user or the password",
     ),
     (
+        "EXECABORT",
+        ErrorKind::Configuration,
+        false,
+        "the server refused a command of the transaction; may the user run all of them?",
+    ),
+    (
         "NOPERM",
         ErrorKind::Configuration,
         false,
@@ -107,19 +113,19 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "MOVED",
         ErrorKind::Configuration,
         false,
-        "the server is a node of a cluster and the key is elsewhere; choose the topology cluster",
+        "the server is a node of a cluster and the key is elsewhere; choose the topology cluster (CACHE_REDIS_TOPOLOGY)",
     ),
     (
         "ASK",
         ErrorKind::Configuration,
         false,
-        "the server is a node of a cluster and the key is moving; choose the topology cluster",
+        "the server is a node of a cluster and the key is moving; choose the topology cluster (CACHE_REDIS_TOPOLOGY)",
     ),
     (
         "CROSSSLOT",
         ErrorKind::Configuration,
         false,
-        "the server is a node of a cluster and the keys are apart; choose the topology cluster",
+        "the server is a node of a cluster and the keys are apart; choose the topology cluster (CACHE_REDIS_TOPOLOGY)",
     ),
     (
         "ERR AUTH",
@@ -155,7 +161,7 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "ERR This instance has cluster support disabled",
         ErrorKind::Configuration,
         false,
-        "the server is not a node of a cluster; choose the topology standalone",
+        "the server is not a node of a cluster; choose the topology standalone (CACHE_REDIS_TOPOLOGY)",
     ),
     (
         "ERR SELECT is not allowed",
@@ -406,6 +412,11 @@ mod tests {
             ),
             (
                 "WRONGPASS invalid username-password pair or user is disabled.",
+                ErrorKind::Configuration,
+                false,
+            ),
+            (
+                "EXECABORT Transaction discarded because of previous errors.",
                 ErrorKind::Configuration,
                 false,
             ),

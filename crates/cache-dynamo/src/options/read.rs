@@ -13,6 +13,19 @@ use super::settings::{
 };
 use super::{DynamoDbOptions, KeySchema};
 
+/// The variables behind the options that problems name.
+const VARIABLES: [(&str, &Setting); 9] = [
+    ("the DynamoDB table", &TABLE),
+    ("the AWS region", &REGION),
+    ("the AWS endpoint", &ENDPOINT),
+    ("the DynamoDB connect timeout", &CONNECT_TIMEOUT),
+    ("the DynamoDB attempt timeout", &ATTEMPT_TIMEOUT),
+    ("the DynamoDB timeout", &TIMEOUT),
+    ("the DynamoDB bulk timeout", &BULK_TIMEOUT),
+    ("the DynamoDB clear timeout", &CLEAR_TIMEOUT),
+    ("the largest DynamoDB value", &MAX_VALUE_BYTES),
+];
+
 impl DynamoDbOptions {
     /// Every environment variable that [`from_env`](Self::from_env) reads, but for those of AWS.
     pub const SETTINGS: &'static [&'static Setting] = &[
@@ -53,7 +66,6 @@ impl DynamoDbOptions {
     /// neither reads the environment nor does any I/O.
     #[must_use]
     pub fn from_settings(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Self {
-        let known = problems.len();
         let text = |setting| settings.find(setting).map(|found| found.value.to_owned());
         let mut options = Self::new(text(&TABLE).unwrap_or_default());
         if options.table.is_empty() {
@@ -77,7 +89,9 @@ impl DynamoDbOptions {
         {
             options.consistent_reads = consistent;
         }
+        let known = problems.len();
         options.key_schema = schema_from(settings, problems);
+        let is_schema_refused = problems.len() > known;
         if let Some(attribute) = text(&VALUE_ATTRIBUTE) {
             options.value_attribute = attribute;
         }
@@ -89,11 +103,16 @@ impl DynamoDbOptions {
         if let Some(path) = text(&ROOTS_FILE) {
             options.roots = Roots::File(PathBuf::from(path));
         }
-        // What is wrong with single values has been said; what no table could be reached with is
-        // only looked for where every value could be read.
-        if problems.len() == known {
-            problems.extend(options.problems());
-        }
+        // What was said already is not said again.
+        let is_news = |problem: &ConfigurationError| match &*problem.variable {
+            "the DynamoDB table" => !options.table.is_empty(),
+            "the AWS region" => options.region.is_some(),
+            "the DynamoDB constant key" | "the DynamoDB attribute" => !is_schema_refused,
+            "the DynamoDB attempt timeout" => options.attempt_timeout <= options.timeout,
+            _ => true,
+        };
+        let found = options.problems().into_iter().filter(is_news).collect();
+        problems.extend(settings.naming(found, &VARIABLES));
         options
     }
 

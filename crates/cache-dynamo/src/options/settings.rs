@@ -74,7 +74,7 @@ pub(super) const TTL_ATTRIBUTE: Setting = Setting {
 };
 pub(super) const CONNECT_TIMEOUT: Setting = Setting {
     name: "CACHE_DYNAMODB_CONNECT_TIMEOUT",
-    meaning: "The longest a TCP connection may take to come about.",
+    meaning: "The longest a connection may take to come about, TCP and TLS together.",
     accepts: "a duration",
     default: "200ms",
     secret: false,

@@ -14,6 +14,20 @@ use super::url::parse_url;
 use super::{MOST_CONNECTIONS, RedisOptions};
 use crate::credentials::PasswordFile;
 
+/// The variables behind the options that problems name.
+const VARIABLES: [(&str, &Setting); 10] = [
+    ("the Redis host", &HOST),
+    ("the Redis port", &PORT),
+    ("the Redis database", &DATABASE),
+    ("the Redis topology", &TOPOLOGY),
+    ("the largest Redis value", &MAX_VALUE_BYTES),
+    ("the Redis connect timeout", &CONNECT_TIMEOUT),
+    ("the Redis attempt timeout", &ATTEMPT_TIMEOUT),
+    ("the Redis timeout", &TIMEOUT),
+    ("the Redis bulk timeout", &BULK_TIMEOUT),
+    ("the Redis clear timeout", &CLEAR_TIMEOUT),
+];
+
 impl RedisOptions {
     /// Every environment variable that [`from_env`](Self::from_env) reads.
     pub const SETTINGS: &'static [&'static Setting] = &[
@@ -82,7 +96,7 @@ impl RedisOptions {
         // What is wrong with single values has been said; contradictions between them are only
         // looked for where every value could be read.
         if problems.len() == known {
-            problems.extend(options.problems());
+            problems.extend(settings.naming(options.problems(), &VARIABLES));
         }
         options
     }
@@ -284,7 +298,10 @@ fn user_without_password(settings: &Settings) -> ConfigurationError {
     let problem = if setting == &URL {
         format!("{variable} names a user without a password")
     } else {
-        format!("{variable} is set without {}", PASSWORD.name)
+        format!(
+            "{variable} is set without {}, _FILE or _SECRET",
+            PASSWORD.name
+        )
     };
     ConfigurationError::new(variable, problem)
 }
@@ -380,7 +397,7 @@ mod tests {
             [
                 "CACHE_REDIS_ATTEMPT_TIMEOUT=\"2s\" is longer than CACHE_REDIS_TIMEOUT, \
                  which is 500ms",
-                "CACHE_REDIS_USERNAME is set without CACHE_REDIS_PASSWORD",
+                "CACHE_REDIS_USERNAME is set without CACHE_REDIS_PASSWORD, _FILE or _SECRET",
             ]
         );
     }

@@ -62,7 +62,7 @@ pub(super) const SECRETS_ENDPOINT: Setting = Setting {
     name: "CACHE_REDIS_PASSWORD_SECRET_ENDPOINT",
     meaning: "Where Secrets Manager is, for private endpoints and tests.",
     accepts: "a URL beginning with `https://` or `http://`",
-    default: "that of the region in `AWS_REGION`",
+    default: "that of the region in `AWS_REGION` or `AWS_DEFAULT_REGION`",
     secret: false,
 };
 pub(super) const TLS: Setting = Setting {
