@@ -1,13 +1,15 @@
 //! Encrypted connections.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use cache_core::{CacheKey, CacheStorage, ErrorKind, ManualClock, NewEntry, millis, secs};
 use cache_redis::{RedisOptions, TlsOptions};
 use cache_testkit::servers::RedisServer;
 use cache_tests::entries::{fetch, minute, put};
+use tokio::task::JoinSet;
 
-use crate::support::{certificates, patient, refusal, tls_options, trusting};
+use crate::support::{certificates, hang_up, patient, refusal, tls_options, trusting};
 
 #[tokio::test]
 async fn an_authority_that_is_not_trusted_is_refused() {
@@ -208,4 +210,49 @@ async fn large_values_and_batches_fit_through() {
     for entry in storage.get_many(&keys).await {
         assert_eq!(entry.unwrap().unwrap().value, value);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_to_others_are_not_taken_for_the_servers_goodbye() {
+    let authority = certificates();
+    let server = RedisServer::builder().tls(&authority).start().unwrap();
+    let storage = Arc::new(patient(tls_options(&server).with_tls(trusting(&authority))));
+    storage.warm_up().await.unwrap();
+    let before = connections(&server);
+    let mut tasks = JoinSet::new();
+    for task in 0..32 {
+        let storage = Arc::clone(&storage);
+        tasks.spawn(async move {
+            let key = CacheKey::from(format!("c{task}"));
+            for count in 1..=100 {
+                let counted = storage.increment(&key, 1, minute()).await.unwrap();
+                assert_eq!(counted.value, count);
+            }
+        });
+    }
+    tasks.join_all().await;
+    // One of them is that which asks.
+    assert_eq!(connections(&server) - before, 1, "no other was made");
+}
+
+#[tokio::test]
+async fn a_goodbye_that_nobody_has_read_costs_no_count() {
+    let authority = certificates();
+    let server = RedisServer::builder().tls(&authority).start().unwrap();
+    let storage = patient(tls_options(&server).with_tls(trusting(&authority)));
+    let key = CacheKey::from("c");
+    for count in 1..=20 {
+        let counted = storage.increment(&key, 1, minute()).await.unwrap();
+        assert_eq!(counted.value, count);
+        // Meanwhile nothing else runs on this thread.
+        hang_up(&server);
+    }
+}
+
+/// How many connections a server has accepted.
+fn connections(server: &RedisServer) -> u64 {
+    let stats = server.command(&["INFO", "stats"]).unwrap();
+    let mut lines = stats.lines();
+    let count = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
+    count.unwrap().trim().parse().unwrap()
 }

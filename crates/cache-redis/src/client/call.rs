@@ -248,7 +248,7 @@ async fn fit_connection(lane: &Lane, call: &Call<'_>) -> Result<Ready, Failure> 
         let mut is_doubtful = link.pulse().silence(Instant::now()) >= DOUBT_AFTER;
         if matches!(call.repeat, Repeat::Never) {
             // What cannot be repeated is not sent to where nobody listens.
-            if link.is_closed_by_server() || (is_doubtful && !answers(&mut link, deadline).await) {
+            if link.is_at_its_end().await || (is_doubtful && !answers(&mut link, deadline).await) {
                 link.pulse().give_up();
                 continue;
             }

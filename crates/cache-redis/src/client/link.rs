@@ -12,14 +12,19 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, timeout_at};
+
+use super::silence::LOOK_AFTER;
 
 /// This many timeouts in a row without a single byte from the server mean a dead connection.
 const SILENT_TIMEOUTS: u32 = 2;
 
 /// Within this time nearly every reply is there.
 const USUAL: Duration = Duration::from_millis(10);
+
+/// How often a connection is looked at while its driver has not read what came.
+const MOST_LOOKS: u32 = 16;
 
 /// What goes over a connection in one piece.
 #[derive(Debug, Clone)]
@@ -74,9 +79,36 @@ impl Link {
     }
 
     /// Whether the server has closed the connection, read from the socket itself: a process that
-    /// was frozen has had no chance to notice.
+    /// was frozen has had no chance to notice. Only for a connection that has been silent.
     pub(super) fn is_closed_by_server(&self) -> bool {
-        self.shared.socket.is_closed_by_server()
+        let socket = &self.shared.socket;
+        match socket.look() {
+            Look::Closed => true,
+            // Nothing is outstanding, and what TLS sends unasked is most likely its goodbye.
+            Look::Unread => socket.is_encrypted,
+            Look::Quiet => false,
+        }
+    }
+
+    /// Whether the server has closed the connection, for a call that would be lost on it.
+    ///
+    /// What came encrypted and was not read yet is a reply to somebody else, or a goodbye: the
+    /// driver is given a moment to find out.
+    pub(super) async fn is_at_its_end(&self) -> bool {
+        let Shared { pulse, socket, .. } = &*self.shared;
+        let reads_before = pulse.reads();
+        for _ in 0..MOST_LOOKS {
+            match socket.look() {
+                Look::Closed => return true,
+                Look::Unread if socket.is_encrypted && pulse.reads() == reads_before => {}
+                Look::Quiet | Look::Unread => return false,
+            }
+            yield_now().await;
+            if !pulse.is_alive() {
+                return true;
+            }
+        }
+        pulse.silence(Instant::now()) >= LOOK_AFTER
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -123,15 +155,21 @@ pub(super) struct Socket {
     pub(super) is_encrypted: bool,
 }
 
+/// What a socket has to say.
+enum Look {
+    Quiet,
+    Unread,
+    Closed,
+}
+
 impl Socket {
-    fn is_closed_by_server(&self) -> bool {
+    fn look(&self) -> Look {
         // The socket does not block: nothing to read is an error, of the harmless kind.
         match self.socket.peek(&mut [MaybeUninit::uninit()]) {
-            Ok(0) => true,
-            // On a silent connection nothing is outstanding, and what TLS sends unasked is most
-            // likely its goodbye.
-            Ok(_) => self.is_encrypted,
-            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+            Ok(0) => Look::Closed,
+            Ok(_) => Look::Unread,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Look::Quiet,
+            Err(_) => Look::Closed,
         }
     }
 }
