@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use cache_core::{
-    CacheKey, CacheStorage, ClearScope, Condition, ErrorKind, NewEntry, PrefixStorage, Topology,
-    secs,
+    CacheError, CacheKey, CacheStorage, ClearScope, Condition, ErrorKind, NewEntry, PrefixStorage,
+    Topology, millis, secs,
 };
-use cache_redis::{RedisOptions, TlsOptions};
+use cache_redis::{Credentials, CredentialsProvider, RedisOptions, TlsOptions};
 use cache_testkit::servers::{Certificates, RedisCluster, RedisServer};
 use cache_tests::entries::{fetch, minute, put};
 use tokio::task::JoinSet;
@@ -269,4 +270,36 @@ async fn a_shutdown_ends_every_connection() {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Takes its time over every password.
+#[derive(Debug)]
+struct Slow;
+
+#[async_trait]
+impl CredentialsProvider for Slow {
+    async fn credentials(&self, _: Option<&Credentials>) -> Result<Credentials, CacheError> {
+        tokio::time::sleep(millis(600)).await;
+        Ok(Credentials::new("hunter2"))
+    }
+}
+
+#[tokio::test]
+async fn a_slow_source_of_passwords_is_waited_for() {
+    let builder = RedisCluster::builder().replicas(0).password("hunter2");
+    let cluster = builder.start().unwrap();
+    let options = || options(&cluster).with_credentials(Slow);
+    let patient = storage(options().with_timeout(secs(5)));
+    put(&*patient, "k", "v").await.unwrap();
+
+    // Each call waits for as long as it has, and the next one goes on waiting for the same.
+    let hasty = storage(options());
+    let mut read = fetch(&*hasty, "k").await;
+    for _ in 0..20 {
+        if read.is_ok() {
+            break;
+        }
+        read = fetch(&*hasty, "k").await;
+    }
+    assert_eq!(read.unwrap().as_deref(), Some("v"));
 }

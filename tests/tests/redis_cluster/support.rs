@@ -31,12 +31,15 @@ pub(crate) fn storage(options: RedisOptions) -> Arc<RedisCacheStorage> {
 
 /// For tests of what happens, not of how fast, on a machine that may be busy.
 pub(crate) fn patient(cluster: &RedisCluster) -> Arc<RedisCacheStorage> {
-    let options = options(cluster)
+    storage(patient_options(cluster))
+}
+
+pub(crate) fn patient_options(cluster: &RedisCluster) -> RedisOptions {
+    options(cluster)
         .with_connect_timeout(secs(2))
         .with_attempt_timeout(secs(2))
         .with_timeout(secs(5))
-        .with_bulk_timeout(secs(10));
-    storage(options)
+        .with_bulk_timeout(secs(10))
 }
 
 /// Keys that a server of the cluster puts into this slot.

@@ -63,6 +63,34 @@ pub(super) struct Cluster {
 struct Readings {
     not_before: Option<Instant>,
     last_failure: Option<(Instant, CacheError)>,
+    /// The given addresses for as long as there is no map: a connection that took longer than its
+    /// caller had is there for the next one.
+    seeds: Vec<Arc<Node>>,
+}
+
+/// The doubt of a cluster, in the hands of whoever reads the map. It goes back unless the reading
+/// settles it.
+struct Doubt<'a> {
+    cluster: &'a Cluster,
+    is_settled: bool,
+}
+
+impl<'a> Doubt<'a> {
+    fn taken_from(cluster: &'a Cluster) -> Self {
+        cluster.is_doubtful.store(false, Ordering::Release);
+        Self {
+            cluster,
+            is_settled: false,
+        }
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.cluster.doubt();
+        }
+    }
 }
 
 /// Where a call goes next.
@@ -155,7 +183,11 @@ impl Cluster {
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         if let Some(table) = self.known_table() {
-            table.nodes().iter().for_each(|node| node.close());
+            table.everyone().for_each(|node| node.close());
+        }
+        // Whoever is reading lets go of them in the end.
+        if let Ok(mut readings) = self.reading.try_lock() {
+            readings.seeds.clear();
         }
     }
 
@@ -173,7 +205,7 @@ impl Cluster {
                 is_asking: false,
             }),
             Some(Redirect::Ask(address)) => Some(Step {
-                node: self.node_at(&address),
+                node: self.asked(&address),
                 is_asking: true,
             }),
             None if is_outdated(reply) => self.successor(slot, node, deadline).await,
@@ -236,10 +268,33 @@ impl Cluster {
             return Arc::clone(owner);
         }
         self.doubt();
-        let node = self.node_at(address);
+        self.remember(address, |table, node| table.with_owner(slot, node))
+    }
+
+    /// The server that keys of a slot on its way are sent to, noted unless it is known already, so
+    /// that not every key dials it.
+    fn asked(&self, address: &Address) -> Arc<Node> {
+        let known = self.known_table();
+        let node = known.and_then(|table| table.node_at(address));
+        node.unwrap_or_else(|| {
+            self.remember(address, |table, node| match table.node_at(address) {
+                Some(_) => table.clone(),
+                None => table.with_guest(node),
+            })
+        })
+    }
+
+    /// The server at an address, in the map as `note` puts it there.
+    fn remember(
+        &self,
+        address: &Address,
+        note: impl FnOnce(&Table, &Arc<Node>) -> Table,
+    ) -> Arc<Node> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let known = table.as_ref().and_then(|table| table.node_at(address));
+        let node = known.unwrap_or_else(|| Arc::new(Node::new(&self.options, address)));
         if let Some(known) = &*table {
-            *table = Some(Arc::new(known.with_owner(slot, &node)));
+            *table = Some(Arc::new(note(known, &node)));
         }
         drop(table);
         self.close_if_closed(&node);
@@ -305,13 +360,20 @@ impl Cluster {
     }
 
     /// Asks one server after another for the map of slots.
+    ///
+    /// Whoever drops this leaves the doubt behind, and counts as having read.
     async fn read_table(&self, deadline: Instant, readings: &mut Readings) -> Result<Arc<Table>> {
-        self.is_doubtful.store(false, Ordering::Release);
+        readings.rest();
+        let mut doubt = Doubt::taken_from(self);
         let mut failure = self.uncovered();
-        for node in self.informants() {
-            match self.layout_of(&node, deadline).await {
+        let informants = self.informants(readings);
+        let last = informants.len().saturating_sub(1);
+        for (at, node) in informants.into_iter().enumerate() {
+            match self.layout_of(&node, deadline, at == last).await {
                 Ok(layout) if !layout.ranges.is_empty() => {
+                    doubt.is_settled = true;
                     readings.rest();
+                    readings.seeds.clear();
                     return Ok(self.install(&layout, &node));
                 }
                 Ok(_) => {}
@@ -321,17 +383,23 @@ impl Cluster {
                 break;
             }
         }
-        self.doubt();
         readings.rest();
+        if self.is_closed.load(Ordering::Acquire) {
+            readings.seeds.clear();
+        }
         readings.last_failure = Some((Instant::now(), failure.clone()));
         Err(failure)
     }
 
     /// Whom to ask for the map: those heard of last come first, then those that only copy the
     /// others, those that are silent, and the given addresses.
-    fn informants(&self) -> Vec<Arc<Node>> {
+    fn informants(&self, readings: &mut Readings) -> Vec<Arc<Node>> {
         let mut informants = Vec::new();
         let table = self.known_table();
+        if table.is_none() && readings.seeds.is_empty() {
+            let seeds = self.options.seeds();
+            readings.seeds = seeds.map(|seed| self.node_at(&seed)).collect();
+        }
         if let Some(table) = &table {
             let nodes = table.nodes().iter().cloned();
             let heard = nodes.map(|node| (node.silence(), node));
@@ -344,25 +412,36 @@ impl Cluster {
             let silent = silent.into_iter().map(node);
             informants.extend(silent);
         }
-        informants.extend(self.options.seeds().map(|seed| self.node_at(&seed)));
+        if readings.seeds.is_empty() {
+            informants.extend(self.options.seeds().map(|seed| self.node_at(&seed)));
+        }
+        informants.extend(readings.seeds.iter().cloned());
         informants
     }
 
-    async fn layout_of(&self, node: &Node, deadline: Instant) -> Result<Layout> {
-        let patience = if node.silence().is_some() {
+    /// The map as one server sees it. The last one that can be asked may use all the time left,
+    /// since a source of passwords may take longer than a connection.
+    async fn layout_of(&self, node: &Node, deadline: Instant, is_last: bool) -> Result<Layout> {
+        let is_talking = node.silence().is_some();
+        let patience = if is_talking {
             self.options.attempt_timeout
         } else {
             self.options.connect_timeout
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let patience = patience.min(left);
+        let whole = if is_last && !is_talking {
+            left
+        } else {
+            patience
+        };
         let mut command = cmd("CLUSTER");
         command.arg("SLOTS");
         let call = Call {
             payload: &Payload::Command(command),
             repeat: Repeat::Same,
             is_write: false,
-            budget: Budget::new(patience, patience),
+            budget: Budget::new(patience, whole),
         };
         match node.call(call).await?.settle()? {
             Value::ServerError(error) => Err(from_server(&error)),
@@ -443,5 +522,34 @@ fn settled(outcome: Result<Answer>, may_have_run: bool) -> Result<Value> {
         .settle(),
         Err(error) if may_have_run => Err(error.with_may_have_happened(true)),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_drops_a_reading_leaves_the_doubt_and_counts_as_having_read() {
+        // It accepts connections and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let options = RedisOptions::new("127.0.0.1", port).with_topology(Topology::Cluster);
+        let cluster = Cluster::new(&Arc::new(options));
+        let layout = Layout {
+            ranges: vec![(0, 16_383, Address::new("127.0.0.1", port))],
+            replicas: Vec::new(),
+        };
+        let table = Table::new(&layout, |address| cluster.node_at(address));
+        *cluster.table.write().unwrap() = Some(Arc::new(table));
+
+        cluster.doubt();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        assert!(cluster.reread(deadline).now_or_never().is_none());
+        assert!(cluster.is_doubtful.load(Ordering::Acquire));
+        let again = cluster.reread(deadline).now_or_never();
+        assert!(again.is_some(), "it was read a moment ago");
     }
 }

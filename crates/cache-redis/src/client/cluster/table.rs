@@ -10,13 +10,18 @@ use crate::address::Address;
 const NOBODY: u16 = u16::MAX;
 
 /// Which server has which slot. Never changed, only replaced.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Table {
     nodes: Vec<Arc<Node>>,
     /// For each slot the position of its server.
     owners: Box<[u16]>,
     replicas: Vec<Address>,
+    /// Servers that have no slot yet and are sent keys of one that is on its way.
+    guests: Vec<Arc<Node>>,
 }
+
+/// So many of them are kept; the oldest one makes room.
+const MOST_GUESTS: usize = 64;
 
 impl Table {
     /// The map that `layout` describes, with the servers that `node_at` gives for its addresses.
@@ -25,6 +30,7 @@ impl Table {
             nodes: Vec::new(),
             owners: vec![NOBODY; usize::from(SLOTS)].into(),
             replicas: layout.replicas.clone(),
+            guests: Vec::new(),
         };
         for (first, last, address) in &layout.ranges {
             let known = table
@@ -42,11 +48,7 @@ impl Table {
 
     /// The same map, but `slot` belongs to `node`.
     pub(super) fn with_owner(&self, slot: u16, node: &Arc<Node>) -> Self {
-        let mut table = Self {
-            nodes: self.nodes.clone(),
-            owners: self.owners.clone(),
-            replicas: self.replicas.clone(),
-        };
+        let mut table = self.clone();
         let known = table
             .nodes
             .iter()
@@ -59,6 +61,16 @@ impl Table {
         table
     }
 
+    /// The same map, which remembers a server without slots.
+    pub(super) fn with_guest(&self, node: &Arc<Node>) -> Self {
+        let mut table = self.clone();
+        if table.guests.len() >= MOST_GUESTS {
+            table.guests.remove(0);
+        }
+        table.guests.push(Arc::clone(node));
+        table
+    }
+
     /// The server of a slot.
     pub(super) fn owner(&self, slot: u16) -> Option<&Arc<Node>> {
         let at = self.owners.get(usize::from(slot))?;
@@ -67,8 +79,13 @@ impl Table {
 
     /// The server at an address.
     pub(super) fn node_at(&self, address: &Address) -> Option<Arc<Node>> {
-        let node = self.nodes.iter().find(|node| node.address() == address)?;
+        let node = self.everyone().find(|node| node.address() == address)?;
         Some(Arc::clone(node))
+    }
+
+    /// Every server there may be a connection to.
+    pub(super) fn everyone(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.iter().chain(&self.guests)
     }
 
     /// Every server that has slots.
@@ -132,5 +149,19 @@ mod tests {
         let back = after.with_owner(7, &before.nodes()[0]);
         assert_eq!(owner(&back, 7), Some("a"));
         assert_eq!(back.nodes().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn guests_are_known_and_not_too_many() {
+        let mut table = table(&[(0, 16_383, "a")]);
+        let options = Arc::new(RedisOptions::default());
+        for port in 1..=100 {
+            let guest = Node::new(&options, &Address::new("guest", port));
+            table = table.with_guest(&Arc::new(guest));
+        }
+        assert_eq!(table.nodes().len(), 1);
+        assert_eq!(table.everyone().count(), 1 + MOST_GUESTS);
+        let at = |port| table.node_at(&Address::new("guest", port));
+        assert!(at(1).is_none() && at(100).is_some());
     }
 }
