@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use cache_core::{CacheKey, CacheStorage, Condition, Entry, NewEntry, Result};
 use cache_redis::RedisCacheStorage;
+use cache_testkit::servers::RedisServer;
 use cache_tests::entries::{fetch, minute, put};
 use tokio::task::JoinSet;
 
-use crate::support::{End, bare_cluster, clients, map_readings, patient, slot};
+use crate::support::{
+    End, bare_cluster, clients, map_readings, patient, patient_options, slot, storage,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_slots_move_under_load() {
@@ -215,4 +218,57 @@ async fn a_server_without_slots_is_left() {
         "{} readings in no time",
         later - readings
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_about_to_get_its_first_slot_is_dialed_once() {
+    let cluster = bare_cluster();
+    let is_own = |slot: &u16| cluster.primary_of(*slot).unwrap() == 2;
+    let first = (10_900..16_384).find(is_own).unwrap();
+    cluster.move_slots(first..16_384, 2, 0).unwrap();
+    let storage = patient(&cluster);
+    let slot = slot(cluster.node(0), "{way}");
+    let from = cluster.primary_of(slot).unwrap();
+    cluster.begin_move(slot, from, 2).unwrap();
+    storage.warm_up().await.unwrap();
+    let before = connections(cluster.node(2));
+    let keys: Vec<_> = (0..200)
+        .map(|number| CacheKey::from(format!("{{way}}:{number}")))
+        .collect();
+    let entry = |key: &CacheKey| (key.clone(), NewEntry::new("v", minute()));
+    let written = storage.set_many(keys.iter().map(entry).collect()).await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    for key in &keys {
+        assert!(storage.has(key).await.unwrap());
+    }
+    // One of them is that which asks.
+    assert_eq!(connections(cluster.node(2)) - before, 2);
+}
+
+/// How many connections a server has accepted.
+fn connections(server: &RedisServer) -> u64 {
+    let stats = server.command(&["INFO", "stats"]).unwrap();
+    let mut lines = stats.lines();
+    let count = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_of_two_values_stays_while_their_slot_moves() {
+    let cluster = bare_cluster();
+    let options = patient_options(&cluster).with_connections(4);
+    let storage = storage(options);
+    let slot = slot(cluster.node(0), "{way}");
+    let from = cluster.primary_of(slot).unwrap();
+    cluster.begin_move(slot, from, (from + 1) % 3).unwrap();
+    storage.warm_up().await.unwrap();
+    for round in 0..200 {
+        let key = CacheKey::from(format!("{{way}}:{round}"));
+        let values = ["first", "second", "third", "last"];
+        let entry = |value| (key.clone(), NewEntry::new(value, minute()));
+        let written = storage.set_many(values.map(entry).to_vec()).await;
+        assert!(written.iter().all(Result::is_ok), "{written:?}");
+        let read = fetch(&*storage, key.as_str()).await.unwrap();
+        assert_eq!(read.as_deref(), Some("last"), "round {round}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Batches over many slots: one pipeline a server, then whatever came back again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cache_core::{CacheError, ErrorKind, Result};
@@ -26,6 +26,10 @@ struct Progress<const N: usize> {
     outcomes: Vec<Option<Result<[Value; N]>>>,
     /// Whether the write of a key may have been executed in an earlier round.
     may_have_run: Vec<bool>,
+    /// For each position the last one with the same key, once anything has to be sent again.
+    last_of_key: Option<Vec<usize>>,
+    /// Positions that are not sent again, and those of the later writes that take their places.
+    overtaken: Vec<(usize, usize)>,
 }
 
 /// What one round left to do.
@@ -52,14 +56,17 @@ impl Cluster {
         let mut progress = Progress {
             outcomes: (0..batch.count()).map(|_| None).collect(),
             may_have_run: vec![false; batch.count()],
+            last_of_key: None,
+            overtaken: Vec::new(),
         };
         let mut pending: Vec<_> = (0..batch.count()).collect();
         for _ in 0..ROUNDS {
             let leftover = self.round(batch, &pending, budget, &mut progress).await;
-            self.ask_each(batch, &leftover.asked, budget, &mut progress)
-                .await;
+            let asked = progress.without_overtaken(batch, leftover.asked);
+            self.ask_each(batch, &asked, budget, &mut progress).await;
             pending = leftover.moved;
             pending.extend(self.replaced(batch, leftover.failed, budget.deadline).await);
+            pending = progress.without_overtaken(batch, pending);
             if pending.is_empty() || Instant::now() >= budget.deadline {
                 break;
             }
@@ -207,8 +214,33 @@ impl<const N: usize> Progress<N> {
         self.outcomes[at] = Some(answer);
     }
 
+    /// Of several writes under one key only the last is sent again: it may have been done already,
+    /// and an earlier one must not follow it.
+    fn without_overtaken<B: PerKey<N>>(
+        &mut self,
+        batch: &B,
+        mut positions: Vec<usize>,
+    ) -> Vec<usize> {
+        if !B::IS_WRITE || positions.is_empty() {
+            return positions;
+        }
+        let last_of_key = self.last_of_key.get_or_insert_with(|| last_of_key(batch));
+        positions.retain(|at| {
+            let last = last_of_key[*at];
+            if last != *at {
+                self.overtaken.push((*at, last));
+            }
+            last == *at
+        });
+        positions
+    }
+
     /// The outcome of every key. A redirect that is left over in the end is trouble.
-    fn settle(self, uncovered: impl Fn() -> CacheError) -> Vec<Result<[Value; N]>> {
+    fn settle(mut self, uncovered: impl Fn() -> CacheError) -> Vec<Result<[Value; N]>> {
+        for (at, later) in std::mem::take(&mut self.overtaken) {
+            self.outcomes[at] = self.outcomes[later].clone();
+            self.may_have_run[at] |= self.may_have_run[later];
+        }
         let nowhere = Address::new("", 0);
         let settled = |(outcome, may_have_run): (Option<Result<[Value; N]>>, bool)| {
             let outcome = outcome.unwrap_or_else(|| Err(uncovered()));
@@ -231,4 +263,11 @@ impl<const N: usize> Progress<N> {
             .map(settled)
             .collect()
     }
+}
+
+/// For each position of a batch the last one with the same key.
+fn last_of_key<B: PerKey<N>, const N: usize>(batch: &B) -> Vec<usize> {
+    let last: HashMap<_, _> = (0..batch.count()).map(|at| (batch.key(at), at)).collect();
+    let last_of = |at| last.get(batch.key(at)).copied().unwrap_or(at);
+    (0..batch.count()).map(last_of).collect()
 }
