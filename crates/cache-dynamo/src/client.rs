@@ -170,17 +170,17 @@ impl Client {
             return Ok(true);
         };
         let standing = self.standing(key, old, budget).await;
-        let Some(old) = after(may_have_happened, standing)? else {
-            return Ok(false);
-        };
-        let head = Layout::head(&old).map_err(|unreadable| {
-            CacheError::from(unreadable).with_may_have_happened(may_have_happened)
-        })?;
+        let old = after(may_have_happened, standing)?;
+        let head = old.as_ref().map(Layout::head).transpose();
+        let head = after(may_have_happened, head.map_err(CacheError::from))?;
         if *condition == Condition::Always {
             let message = "the item under the key changed under the write";
             let changed = error(ErrorKind::Overloaded, message);
             return Err(changed.with_may_have_happened(may_have_happened));
         }
+        let (Some(old), Some(head)) = (old, head) else {
+            return Ok(false);
+        };
         // The same bytes with another end are somebody else's.
         let is_own = head.expires_at == entry.deadlines(now).0;
         Ok(may_have_happened && is_own && self.layout.holds(&old, &entry.value))

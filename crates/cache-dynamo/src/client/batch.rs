@@ -19,13 +19,13 @@ const BATCH_WRITE: &str = "dynamodb:BatchWriteItem";
 
 /// How many keys one request reads, and how many items one writes.
 const READS: usize = 100;
-const WRITES: usize = 25;
+pub(super) const WRITES: usize = 25;
 
 /// How many bytes of one request the items may take. The server takes 16 MB.
 const REQUEST_BYTES: usize = 15_000_000;
 
 /// How many requests of one batch are under way at a time.
-const CONCURRENCY: usize = 4;
+pub(super) const CONCURRENCY: usize = 4;
 
 /// One write of a batch.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Client;
+use super::batch::{CONCURRENCY, WRITES};
 use super::call::{Call, Pauses};
 use super::expressions::names;
 use crate::item::{Item, Layout};
@@ -18,6 +19,9 @@ const QUERY: &str = "dynamodb:Query";
 
 /// How many parts of a table are scanned at a time.
 const SEGMENTS: i32 = 4;
+
+/// How many entries are deleted at a time: as many as the requests under way hold.
+const DELETES: usize = CONCURRENCY * WRITES;
 
 /// Which items a clear reads, and what of them.
 #[derive(Debug)]
@@ -118,17 +122,21 @@ impl Client {
             .iter()
             .filter_map(|item| Some((self.layout.key_of(item)?, counts(item))))
             .collect();
-        let keys: Vec<_> = found.iter().map(|(key, _)| *key).collect();
-        let budget = self.bulk().until(deadline);
-        let outcomes = self.delete_within(&keys, budget).await;
-        let mut first_error = Ok(());
-        for (outcome, (_, counts)) in outcomes.into_iter().zip(found) {
-            match outcome {
-                Ok(()) => *deleted += u64::from(counts),
-                Err(error) => first_error = first_error.and(Err(error)),
+        // A page may hold thousands of entries, and each part has the time of a batch.
+        for part in found.chunks(DELETES) {
+            let keys: Vec<_> = part.iter().map(|(key, _)| *key).collect();
+            let budget = self.bulk().until(deadline);
+            let outcomes = self.delete_within(&keys, budget).await;
+            let mut first_error = Ok(());
+            for (outcome, (_, counts)) in outcomes.into_iter().zip(part) {
+                match outcome {
+                    Ok(()) => *deleted += u64::from(*counts),
+                    Err(error) => first_error = first_error.and(Err(error)),
+                }
             }
+            first_error?;
         }
-        first_error.map(|()| page.next)
+        Ok(page.next)
     }
 
     /// The page of the search that begins after `start`.

@@ -1,6 +1,6 @@
 //! Batches of which the server leaves a part, or answers more than it was asked.
 
-use cache_core::{CacheKey, CacheStorage, ErrorKind, millis};
+use cache_core::{CacheKey, CacheStorage, ClearScope, ErrorKind, millis};
 use cache_testkit::servers::Answer;
 use serde_json::json;
 
@@ -157,4 +157,22 @@ async fn a_request_that_fails_concerns_its_own_keys_alone() {
     let written = storage.set_many(entries.collect()).await;
     let failed: Vec<_> = (0..300).filter(|at| written[*at].is_err()).collect();
     assert_eq!(failed, (150..175).collect::<Vec<_>>());
+}
+
+/// A page of a scan holds up to a megabyte, and so thousands of small entries.
+#[tokio::test]
+async fn a_clear_takes_the_time_that_a_full_page_needs() {
+    let items: Vec<_> = (0..4_000)
+        .map(|n| json!({ "PK": { "S": format!("k:{n}") }, "cache_v": { "N": "1" } }))
+        .collect();
+    let page = json!({ "Items": items }).to_string();
+    let stub = Stub::start(move |request, model| match request.operation() {
+        "Scan" if request.text().contains(r#""Segment":0"#) => Answer::json(200, page.clone()),
+        "Scan" => Answer::json(200, r#"{"Items":[]}"#),
+        _ => model.answer(request).after(millis(20)),
+    });
+    // 160 requests of which four are under way at a time.
+    let storage = storage(stub.options().with_bulk_timeout(millis(700)));
+    let cleared = storage.clear(&ClearScope::everything()).await.unwrap();
+    assert_eq!((cleared.deleted, cleared.complete), (4_000, true));
 }

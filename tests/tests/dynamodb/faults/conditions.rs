@@ -213,3 +213,19 @@ async fn an_item_that_is_not_ours_is_told_even_after_a_lost_answer() {
     let error = written.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Serialization, "{error}");
 }
+
+/// An item that was not ours went away just after it had kept a write from taking place.
+#[tokio::test]
+async fn a_write_that_was_refused_and_not_done_is_an_error() {
+    let stub = Stub::start(|request, _| match request.operation() {
+        "GetItem" => Answer::json(200, "{}"),
+        _ => Answer::error(400, "ConditionalCheckFailedException"),
+    });
+    let storage = stub.storage();
+    let (written, _) = set(&stub, &storage, "v", Condition::Always).await;
+    let error = written.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    assert!(error.is_transient() && !error.may_have_happened());
+    let (written, _) = set(&stub, &storage, "v", Condition::IfAbsent).await;
+    assert!(!written.unwrap());
+}
