@@ -122,14 +122,9 @@ impl CredentialsSource {
                 Box::pin(std::future::ready(Ok(credentials.clone())))
             }
             Source::Function(load) => {
-                // Whoever waits next would otherwise meet the same panic again.
-                let load = AssertUnwindSafe(load()).catch_unwind();
-                Box::pin(load.map(|loaded| {
-                    let panicked = |_| Err(missing("their provider panicked"));
-                    loaded
-                        .unwrap_or_else(panicked)
-                        .map(|AwsCredentials(credentials)| credentials)
-                }))
+                let load = Arc::clone(load);
+                // Called when it is waited for: no code of others runs under our lock.
+                Box::pin(async move { load().await.map(|AwsCredentials(found)| found) })
             }
             #[cfg(feature = "aws-config")]
             Source::Chain => Box::pin(chain::load(_region.to_owned())),
@@ -219,8 +214,7 @@ impl CredentialsCache {
             if let Some(credentials) = state.fresh() {
                 return Ok(credentials.clone());
             }
-            let begin = || self.source.load(&self.region).shared();
-            state.loading.get_or_insert_with(begin).clone()
+            state.loading.get_or_insert_with(|| self.begin()).clone()
         };
         let loaded = loading.clone().await;
         let mut state = self.lock();
@@ -233,6 +227,15 @@ impl CredentialsCache {
             state.at_hand = loaded.as_ref().ok().cloned();
         }
         loaded
+    }
+
+    fn begin(&self) -> Shared<Loading<Credentials>> {
+        // Whoever waits next would otherwise meet the same panic again.
+        let loading = AssertUnwindSafe(self.source.load(&self.region)).catch_unwind();
+        let panicked = |_| Err(missing("their provider panicked"));
+        let loading: Loading<_> =
+            Box::pin(loading.map(move |loaded| loaded.unwrap_or_else(panicked)));
+        loading.shared()
     }
 
     /// Lets go of credentials that AWS refused.
@@ -364,6 +367,7 @@ mod tests {
         let asked = AtomicU32::new(0);
         let source = CredentialsSource::from_fn(move || {
             let attempt = asked.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(attempt, 2, "the provider has a fault before it begins");
             async move {
                 match attempt {
                     0 => Err(missing("the vault is closed")),
@@ -373,7 +377,7 @@ mod tests {
             }
         });
         let cache = cache(source);
-        for _ in 0..2 {
+        for _ in 0..3 {
             let error = cache.get().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);
         }
