@@ -66,13 +66,16 @@ fn tls_details(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> T
         "system" => Some(true),
         _ => None,
     });
+    let is_own = |setting| settings.find(setting).is_some_and(|found| found.scoped);
+    let (choice_is_own, file_is_own) = (is_own(&TLS_ROOTS), is_own(&TLS_ROOTS_FILE));
     match (system, settings.find(&TLS_ROOTS_FILE)) {
-        (Some(_), Some(_)) => {
+        (Some(_), Some(_)) if choice_is_own == file_is_own => {
             problems.push(contradiction(settings, &TLS_ROOTS, &TLS_ROOTS_FILE));
         }
-        (Some(true), None) => tls = tls.with_system_roots(),
-        (_, Some(file)) => tls = tls.with_roots_file(file.value),
-        (Some(false) | None, None) => {}
+        // A named cache's own choice goes before the common file, and its own file before that.
+        (_, Some(file)) if !choice_is_own => tls = tls.with_roots_file(file.value),
+        (Some(true), _) => tls = tls.with_system_roots(),
+        _ => {}
     }
     match (
         settings.find(&TLS_CERTIFICATE_FILE),
@@ -172,5 +175,27 @@ mod tests {
         let (options, problems) = read_settings(&settings.named("geo").unwrap());
         assert_eq!(problems, [""; 0]);
         assert!(format!("{options:?}").contains("/common.pem"));
+    }
+
+    #[test]
+    fn a_named_caches_own_roots_win() {
+        let common = [
+            ("CACHE_REDIS_URL", "rediss://common"),
+            ("CACHE_REDIS_TLS_ROOTS_FILE", "/common.pem"),
+            ("CACHE_GEO_REDIS_TLS_ROOTS", "embedded"),
+        ];
+        let settings = Settings::from_pairs(common);
+        let (options, problems) = read_settings(&settings.named("geo").unwrap());
+        assert_eq!(problems, [""; 0]);
+        assert!(!format!("{options:?}").contains("/common.pem"));
+
+        let settings = Settings::from_pairs([
+            ("CACHE_REDIS_URL", "rediss://common"),
+            ("CACHE_REDIS_TLS_ROOTS", "system"),
+            ("CACHE_GEO_REDIS_TLS_ROOTS_FILE", "/geo.pem"),
+        ]);
+        let (options, problems) = read_settings(&settings.named("geo").unwrap());
+        assert_eq!(problems, [""; 0]);
+        assert!(format!("{options:?}").contains("/geo.pem"));
     }
 }
