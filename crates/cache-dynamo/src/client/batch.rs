@@ -79,7 +79,8 @@ impl Client {
         let chunks = distinct.keys.chunks(READS).zip((0..).step_by(READS));
         let requests: Vec<_> = chunks
             .map(|(chunk, first)| Reading::new(chunk, &distinct.known, first))
-            .map(|reading| self.read_chunk(reading, budget))
+            // Boxed, since futures of some kilobytes would be moved again and again.
+            .map(|reading| Box::pin(self.read_chunk(reading, budget)))
             .collect();
         let read = stream::iter(requests).buffered(CONCURRENCY);
         distinct.spread(read.concat().await)
