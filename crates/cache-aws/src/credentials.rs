@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -62,6 +62,10 @@ const PROVIDER: &str = "cache";
 /// How long before they expire credentials are replaced.
 const MARGIN: Duration = secs(10);
 
+/// A source that has not answered for this long never will: its connection died under it, perhaps
+/// while the process was frozen.
+const LOST_AFTER: Duration = secs(10);
+
 /// Where credentials come from.
 ///
 /// They are asked for at the first call, kept, and asked for again shortly before they expire or
@@ -97,7 +101,8 @@ impl CredentialsSource {
     }
 
     /// What `load` finds. It is called again when what it found expires; a call of the cache waits
-    /// for it within its own deadline, and the next call goes on waiting for the same one.
+    /// for it within its own deadline, and the next call goes on waiting for the same one, unless
+    /// that has taken 10 seconds.
     #[must_use]
     pub fn from_fn<F, L>(load: F) -> Self
     where
@@ -192,7 +197,12 @@ struct State {
     at_hand: Option<Credentials>,
     /// Kept when its waiter leaves, so that a source slower than any one call is not begun anew
     /// by each.
-    loading: Option<Shared<Loading<Credentials>>>,
+    loading: Option<UnderWay>,
+}
+
+struct UnderWay {
+    begun: Instant,
+    load: Shared<Loading<Credentials>>,
 }
 
 impl CredentialsCache {
@@ -214,14 +224,19 @@ impl CredentialsCache {
             if let Some(credentials) = state.fresh() {
                 return Ok(credentials.clone());
             }
-            state.loading.get_or_insert_with(|| self.begin()).clone()
+            let is_lost = |load: &UnderWay| load.begun.elapsed() >= LOST_AFTER;
+            if state.loading.as_ref().is_some_and(is_lost) {
+                state.loading = None;
+            }
+            let under_way = state.loading.get_or_insert_with(|| self.begin());
+            under_way.load.clone()
         };
         let loaded = loading.clone().await;
         let mut state = self.lock();
         if state
             .loading
             .as_ref()
-            .is_some_and(|current| current.ptr_eq(&loading))
+            .is_some_and(|current| current.load.ptr_eq(&loading))
         {
             state.loading = None;
             state.at_hand = loaded.as_ref().ok().cloned();
@@ -229,13 +244,16 @@ impl CredentialsCache {
         loaded
     }
 
-    fn begin(&self) -> Shared<Loading<Credentials>> {
+    fn begin(&self) -> UnderWay {
         // Whoever waits next would otherwise meet the same panic again.
         let loading = AssertUnwindSafe(self.source.load(&self.region)).catch_unwind();
         let panicked = |_| Err(missing("their provider panicked"));
         let loading: Loading<_> =
             Box::pin(loading.map(move |loaded| loaded.unwrap_or_else(panicked)));
-        loading.shared()
+        UnderWay {
+            begun: Instant::now(),
+            load: loading.shared(),
+        }
     }
 
     /// Lets go of credentials that AWS refused.
@@ -360,6 +378,27 @@ mod tests {
         assert!(cache.get().now_or_never().is_none());
         cache.get().await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_load_that_is_lost_is_begun_anew() {
+        let asked = AtomicU32::new(0);
+        let source = CredentialsSource::from_fn(move || {
+            let attempt = asked.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if attempt == 0 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(AwsCredentials::new("id", "hunter2"))
+            }
+        });
+        let cache = cache(source);
+        for _ in 0..2 {
+            assert!(cache.get().now_or_never().is_none());
+        }
+        let long_ago = Instant::now().checked_sub(LOST_AFTER).unwrap();
+        cache.lock().loading.as_mut().unwrap().begun = long_ago;
+        cache.get().await.unwrap();
     }
 
     #[tokio::test]
