@@ -74,6 +74,8 @@ struct Known {
     credentials: Option<Credentials>,
     /// When the secret was last fetched because the server refused its password.
     refetched_at: Option<Instant>,
+    /// Why that came to nothing, if it did.
+    failure: Option<CacheError>,
 }
 
 impl PasswordSecret {
@@ -224,12 +226,17 @@ impl CredentialsProvider for PasswordSecret {
         if let Some(credentials) = &known.credentials
             && (!is_refused || is_recent)
         {
-            return Ok(credentials.clone());
+            return match &known.failure {
+                Some(failure) if is_refused => Err(failure.clone()),
+                _ => Ok(credentials.clone()),
+            };
         }
         if is_refused {
             known.refetched_at = Some(now);
         }
-        let credentials = self.fetch().await?;
+        let fetched = self.fetch().await;
+        known.failure = fetched.as_ref().err().cloned();
+        let credentials = fetched?;
         known.credentials = Some(credentials.clone());
         Ok(credentials)
     }

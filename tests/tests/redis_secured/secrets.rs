@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -408,4 +408,25 @@ fn the_environment_names_secret_and_endpoint() {
         "{text}"
     );
     assert!(!text.contains("hunter"), "{text}");
+}
+
+#[tokio::test]
+async fn while_the_new_password_cannot_be_fetched_that_is_the_reason() {
+    let server = server_with_app("hunter1");
+    let is_down = Arc::new(AtomicBool::new(false));
+    let down = Arc::clone(&is_down);
+    let vault = vault(move |_| match down.load(Ordering::Relaxed) {
+        false => secret("hunter1"),
+        true => refused(400, "ThrottlingException"),
+    });
+    let storage = patient(options(&server, &vault));
+    put(&storage, "k", "v").await.unwrap();
+    is_down.store(true, Ordering::Relaxed);
+    set_password(&server, "hunter2");
+    hang_up(&server);
+    for _ in 0..3 {
+        let error = fetch(&storage, "k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Throttled, "{error}");
+        assert!(error.is_transient(), "{error}");
+    }
 }
