@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use cache_core::{CacheKey, CacheStorage, Condition, Entry, NewEntry, Result};
 use cache_redis::RedisCacheStorage;
-use cache_testkit::servers::RedisServer;
 use cache_tests::entries::{fetch, minute, put};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    End, bare_cluster, clients, map_readings, patient, patient_options, slot, storage,
+    End, bare_cluster, clients, connections, map_readings, patient, patient_options, slot, storage,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,16 +242,6 @@ async fn a_server_that_is_about_to_get_its_first_slot_is_dialed_once() {
     }
     // One of them is that which asks.
     assert_eq!(connections(cluster.node(2)) - before, 2);
-}
-
-/// How many connections a server has accepted.
-fn connections(server: &RedisServer) -> u64 {
-    let stats = server.command(&["INFO", "stats"]);
-    let stats = stats.expect("the server answers");
-    let mut lines = stats.lines();
-    let count = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
-    let count = count.and_then(|count| count.trim().parse().ok());
-    count.expect("INFO has the count")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

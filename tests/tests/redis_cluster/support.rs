@@ -90,3 +90,13 @@ pub(crate) fn clients(server: &RedisServer) -> usize {
         .filter(|line| !line.is_empty() && !is_asking(line))
         .count()
 }
+
+/// How many connections a server has accepted so far, that which asks included.
+pub(crate) fn connections(server: &RedisServer) -> u64 {
+    let stats = server.command(&["INFO", "stats"]);
+    let stats = stats.expect("the server answers");
+    let mut lines = stats.lines();
+    let count = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
+    let count = count.and_then(|count| count.trim().parse().ok());
+    count.expect("the server counts its connections")
+}

@@ -9,7 +9,7 @@ use cache_testkit::servers::RedisServer;
 use cache_tests::entries::{fetch, minute, put};
 use tokio::task::JoinSet;
 
-use crate::support::{certificates, hang_up, patient, refusal, tls_options, trusting};
+use crate::support::{certificates, connections, hang_up, patient, refusal, tls_options, trusting};
 
 #[tokio::test]
 async fn an_authority_that_is_not_trusted_is_refused() {
@@ -247,14 +247,4 @@ async fn a_goodbye_that_nobody_has_read_costs_no_count() {
         // Meanwhile nothing else runs on this thread.
         hang_up(&server);
     }
-}
-
-/// How many connections a server has accepted.
-fn connections(server: &RedisServer) -> u64 {
-    let stats = server.command(&["INFO", "stats"]);
-    let stats = stats.expect("the server answers");
-    let mut lines = stats.lines();
-    let count = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
-    let count = count.and_then(|count| count.trim().parse().ok());
-    count.expect("INFO has the count")
 }
