@@ -133,7 +133,7 @@ pub(crate) fn run() -> Result {
     println!(
         "crates: everything cargo compiles for this machine besides the program itself, macros \
          included\nand build scripts' own dependencies not; bytes: profile slim (fat LTO, one \
-         codegen unit, abort on\npanic, stripped)"
+         codegen unit, abort on\npanic, stripped, dependencies built for size)"
     );
     println!();
     println!("{DYNAMODB}: CPU time from exec to the first answer over TLS, in µs: {first_answer}");
