@@ -307,9 +307,15 @@ async fn missing_credentials_are_a_configuration_error_that_says_so() {
 #[tokio::test]
 async fn credentials_slower_than_one_call_serve_a_later_one() {
     let table = Table::new().await;
-    let slow = CredentialsSource::from_fn(|| async {
-        tokio::time::sleep(millis(300)).await;
-        Ok(AwsCredentials::new("AKIA", "hunter2"))
+    let opened = Arc::new(tokio::sync::Notify::new());
+    let vault = Arc::clone(&opened);
+    let slow = CredentialsSource::from_fn(move || {
+        let vault = Arc::clone(&vault);
+        async move {
+            // Opened once: who begins anew waits for ever.
+            vault.notified().await;
+            Ok(AwsCredentials::new("AKIA", "hunter2"))
+        }
     });
     let options = table
         .options
@@ -322,6 +328,7 @@ async fn credentials_slower_than_one_call_serve_a_later_one() {
     assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
     assert!(error.is_transient());
     assert!(took < millis(200) + SLACK, "it took {took:?}");
+    opened.notify_one();
     assert_eq!(fetch(&storage, "k").await.unwrap(), None);
 }
 
