@@ -7,8 +7,13 @@ use crate::cargo::{cargo, run as run_command};
 /// there yet, and does not call that a warning.
 const ORDER: [&[&str]; 4] = [
     &["cache-core"],
-    &["cache-aws", "cache-memory", "cache-testkit"],
-    &["cache-dynamo", "cache-redis"],
+    &[
+        "cache-aws",
+        "cache-breaker",
+        "cache-memory",
+        "cache-testkit",
+    ],
+    &["cache-dynamo", "cache-monitor", "cache-redis"],
     &["cache-factory"],
 ];
 

@@ -10,6 +10,8 @@ use crate::workspace::Package;
 const LAYERS: &[(&str, &[&str])] = &[
     ("cache-core", &[]),
     ("cache-memory", &["cache-core"]),
+    ("cache-breaker", &["cache-core"]),
+    ("cache-monitor", &["cache-breaker", "cache-core"]),
     ("cache-aws", &["cache-core"]),
     ("cache-dynamo", &["cache-aws", "cache-core"]),
     // For passwords that AWS keeps.
@@ -18,9 +20,11 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cache-factory",
         &[
             "cache-aws",
+            "cache-breaker",
             "cache-core",
             "cache-dynamo",
             "cache-memory",
+            "cache-monitor",
             "cache-redis",
         ],
     ),
@@ -35,11 +39,21 @@ const ABSENT: &[(&str, &[&str])] = &[
         &["tokio", "redis", "bb8", "dashmap", "metrics"],
     ),
     ("cache-memory", &["redis", "bb8", "tokio"]),
+    ("cache-breaker", &["metrics", "redis", "tracing"]),
+    ("cache-monitor", &["redis", "hyper"]),
     ("cache-dynamo", &["aws-lc-rs", "dashmap", "redis"]),
     ("cache-redis", &["cache-aws", "dashmap", "rustls"]),
     (
         "cache-factory",
-        &["cache-aws", "cache-dynamo", "cache-redis", "redis", "bb8"],
+        &[
+            "cache-aws",
+            "cache-breaker",
+            "cache-dynamo",
+            "cache-monitor",
+            "cache-redis",
+            "redis",
+            "bb8",
+        ],
     ),
 ];
 

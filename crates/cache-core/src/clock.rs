@@ -73,6 +73,11 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn wall(&self) -> Timestamp {
         self.now().wall
     }
+
+    /// The present moment of the monotonic clock alone.
+    fn monotonic(&self) -> Duration {
+        self.now().monotonic
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -82,6 +87,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
     fn wall(&self) -> Timestamp {
         (**self).wall()
+    }
+
+    fn monotonic(&self) -> Duration {
+        (**self).monotonic()
     }
 }
 
@@ -111,8 +120,12 @@ impl Clock for SystemClock {
     fn now(&self) -> Moment {
         Moment {
             wall: self.wall(),
-            monotonic: self.start.elapsed(),
+            monotonic: self.monotonic(),
         }
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
     }
 
     fn wall(&self) -> Timestamp {

@@ -10,7 +10,7 @@ use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, Sto
 use crate::error::{CacheError, Operation, Result};
 use crate::key::CacheKey;
 use crate::stats::StorageCounters;
-use crate::storage::{CacheStorage, StorageInfo};
+use crate::storage::{CacheStorage, Shard, StorageInfo};
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Caching switched off (`CACHE_STORAGE_TYPE=none`): a storage that forgets each entry as soon as
@@ -83,6 +83,10 @@ impl fmt::Debug for DisabledStorage {
 impl CacheStorage for DisabledStorage {
     fn info(&self) -> &StorageInfo {
         &self.info
+    }
+
+    fn shard(&self, _: &CacheKey) -> Option<Shard> {
+        None
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -180,6 +180,7 @@ struct Inner {
     backend: Option<&'static str>,
     operation: Option<Operation>,
     key: Option<Arc<str>>,
+    code: Option<&'static str>,
     message: Arc<str>,
     transient: bool,
     may_have_happened: bool,
@@ -196,6 +197,7 @@ impl CacheError {
                 backend: None,
                 operation: None,
                 key: None,
+                code: None,
                 message: message.into().into(),
                 transient: kind.is_transient(),
                 may_have_happened: false,
@@ -244,6 +246,13 @@ impl CacheError {
         self.inner.key.as_deref()
     }
 
+    /// The cause in one constant word, finer than the kind: `loading`, `oom`, `noperm`, `refused`;
+    /// the kind's own word where nothing finer is known. For metrics and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.inner.code.unwrap_or(self.inner.kind.as_str())
+    }
+
     /// The cause in words, without backend, operation and key.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -284,6 +293,13 @@ impl CacheError {
         if self.inner.key.is_none() {
             self.edit().key = Some(shown(key.as_str()).into());
         }
+        self
+    }
+
+    /// Names the cause in one constant word; see [`code`](Self::code).
+    #[must_use]
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        self.edit().code = Some(code);
         self
     }
 
@@ -343,6 +359,7 @@ impl fmt::Debug for CacheError {
             backend,
             operation,
             key,
+            code: _,
             message,
             transient,
             may_have_happened,
@@ -350,6 +367,7 @@ impl fmt::Debug for CacheError {
         } = &*self.inner;
         f.debug_struct("CacheError")
             .field("kind", kind)
+            .field("code", &self.code())
             .field("backend", backend)
             .field("operation", operation)
             .field("key", key)

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
 use crate::error::{CacheError, ErrorKind, Result};
 use crate::key::{CacheKey, checked_prefix};
-use crate::storage::{CacheStorage, StorageInfo};
+use crate::storage::{CacheStorage, Shard, StorageInfo};
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Puts every key of a storage below `prefix:`, so that several applications share one backend.
@@ -84,6 +84,10 @@ impl fmt::Debug for PrefixStorage {
 impl CacheStorage for PrefixStorage {
     fn info(&self) -> &StorageInfo {
         &self.info
+    }
+
+    fn shard(&self, key: &CacheKey) -> Option<Shard> {
+        self.inner().shard(&self.full(key))
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -83,6 +83,17 @@ pub trait CacheStorage: Debug + Send + Sync + 'static {
     /// * Decorators pass on what the storage inside says, less what they take themselves.
     fn info(&self) -> &StorageInfo;
 
+    /// Which of the backend's servers answers for `key` at present; none where there is only one.
+    /// Costs no I/O.
+    ///
+    /// Servers of one backend fail apart from each other, so a breaker keeps a state for each.
+    ///
+    /// * Decorators that change keys pass on the changed key.
+    fn shard(&self, key: &CacheKey) -> Option<Shard> {
+        _ = key;
+        None
+    }
+
     /// Reads one entry.
     ///
     /// * A key that was never written, or was deleted, is `None`.
@@ -228,6 +239,24 @@ pub trait CacheStorage: Debug + Send + Sync + 'static {
     async fn shutdown(&self, budget: Duration) -> Result<()>;
 }
 
+/// One of several servers of a backend, named by its address. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Shard(Arc<str>);
+
+impl Shard {
+    /// The server at `address`, which contains no credentials.
+    #[must_use]
+    pub fn new(address: impl Into<Arc<str>>) -> Self {
+        Self(address.into())
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What a storage says about itself.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -242,6 +271,10 @@ pub struct StorageInfo {
     pub max_value_bytes: usize,
     /// The smallest difference in times to live that the backend tells apart. Defaults to 1 ms.
     pub ttl_resolution: Duration,
+    /// How long a single call takes at most where all is well but for a lost answer: one attempt on
+    /// Redis (100 ms), a whole operation on DynamoDB (500 ms). A breaker around the storage lets
+    /// nobody wait much longer. Defaults to none: not known.
+    pub patience: Option<Duration>,
     /// The clock by which entries of this storage are judged. Defaults to the system's.
     pub clock: Arc<dyn Clock>,
 }
@@ -259,6 +292,7 @@ impl StorageInfo {
             max_key_bytes: MAX_KEY_BYTES,
             max_value_bytes: Self::MAX_VALUE_BYTES,
             ttl_resolution: Duration::from_millis(1),
+            patience: None,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -274,6 +308,13 @@ impl StorageInfo {
     #[must_use]
     pub fn with_max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
+        self
+    }
+
+    /// Says how long a single call takes at most.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -320,6 +361,10 @@ pub(crate) fn check_length(value: &[u8], most: usize) -> Result<()> {
 impl<S: CacheStorage + ?Sized> CacheStorage for Arc<S> {
     fn info(&self) -> &StorageInfo {
         (**self).info()
+    }
+
+    fn shard(&self, key: &CacheKey) -> Option<Shard> {
+        (**self).shard(key)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, ErrorKind,
-    Expiry, NewEntry, Operation, Result, StorageCounters, StorageInfo, StorageStats, TimeLeft,
-    Timestamp, Ttl,
+    Expiry, NewEntry, Operation, Result, Shard, StorageCounters, StorageInfo, StorageStats,
+    TimeLeft, Timestamp, Ttl,
 };
 
 use crate::client::Client;
@@ -274,6 +274,10 @@ impl fmt::Debug for DynamoDbCacheStorage {
 impl CacheStorage for DynamoDbCacheStorage {
     fn info(&self) -> &StorageInfo {
         &self.info
+    }
+
+    fn shard(&self, _: &CacheKey) -> Option<Shard> {
+        None
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

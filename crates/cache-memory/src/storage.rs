@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Clock, Condition, ConfigurationErrors,
-    Counter, Entry, ErrorKind, Moment, NewEntry, Operation, Result, StorageInfo, StorageStats,
-    TimeLeft, Ttl,
+    Counter, Entry, ErrorKind, Moment, NewEntry, Operation, Result, Shard, StorageInfo,
+    StorageStats, TimeLeft, Ttl,
 };
 
 use crate::entry::Stored;
@@ -208,6 +208,10 @@ impl fmt::Debug for MemoryCacheStorage {
 impl CacheStorage for MemoryCacheStorage {
     fn info(&self) -> &StorageInfo {
         &self.info
+    }
+
+    fn shard(&self, _: &CacheKey) -> Option<Shard> {
+        None
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

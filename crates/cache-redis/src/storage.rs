@@ -9,8 +9,8 @@ use bytes::Bytes;
 use cache_core::wire::{self, Header, WireError};
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, ErrorKind,
-    Expiry, NewEntry, Operation, Result, StorageCounters, StorageInfo, StorageStats, TimeLeft,
-    Timestamp, Ttl,
+    Expiry, NewEntry, Operation, Result, Shard, StorageCounters, StorageInfo, StorageStats,
+    TimeLeft, Timestamp, Ttl,
 };
 
 use crate::client::{Client, SetIf, Write};
@@ -264,6 +264,10 @@ impl fmt::Debug for RedisCacheStorage {
 impl CacheStorage for RedisCacheStorage {
     fn info(&self) -> &StorageInfo {
         &self.info
+    }
+
+    fn shard(&self, _: &CacheKey) -> Option<Shard> {
+        None
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -1,0 +1,1 @@
+//! A circuit breaker for storages and for any other async operation.

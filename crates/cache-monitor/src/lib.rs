@@ -1,0 +1,1 @@
+//! Health checks, metrics, structured logs and an orderly end for caches.
