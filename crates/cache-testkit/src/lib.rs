@@ -2,7 +2,8 @@
 //!
 //! [`contract`] holds one test for each sentence of
 //! [`CacheStorage`](cache_core::CacheStorage): anyone who writes a storage or a decorator can run
-//! it. [`servers`] starts real servers, and one that answers as a test says.
+//! it. [`servers`] starts real servers, and one that answers as a test says. `proxy` is a network
+//! that misbehaves. Time is moved by [`ManualClock`], which storages take as their clock.
 //!
 //! # Features
 //!
@@ -12,7 +13,12 @@
 //! | `redis-server` | | `servers::RedisServer`, `servers::RedisCluster` |
 //! | `dynamodb` | | `servers::DynamoDb` |
 //! | `http-stub` | | `servers::ScriptedHttp` |
+//! | `proxy` | | `proxy::FaultProxy` |
 //! | `tls` | | `servers::Certificates`, and TLS on the servers |
 
 pub mod contract;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod servers;
+
+pub use cache_core::ManualClock;
