@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cache_core::{CacheStorage, ManualClock, PrefixStorage};
 use cache_memory::MemoryCacheStorage;
+use cache_testkit::chaos::ChaosStorage;
 use cache_testkit::contract::{self, Harness, Subject};
 
 /// A stack around a storage in memory.
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         harness("prefix_in_prefix", |memory| {
             Arc::new(below("a*:ü", below("{b}", memory)))
         }),
+        harness("chaos", |memory| Arc::new(ChaosStorage::new(memory))),
     ])
 }
 

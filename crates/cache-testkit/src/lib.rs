@@ -3,7 +3,8 @@
 //! [`contract`] holds one test for each sentence of
 //! [`CacheStorage`](cache_core::CacheStorage): anyone who writes a storage or a decorator can run
 //! it. [`servers`] starts real servers, and one that answers as a test says. `proxy` is a network
-//! that misbehaves. Time is moved by [`ManualClock`], which storages take as their clock.
+//! that misbehaves, and `chaos` a storage that does. [`ManualClock`] is the time that tests move:
+//! storages and breakers take it as their clock.
 //!
 //! # Features
 //!
@@ -13,9 +14,12 @@
 //! | `redis-server` | | `servers::RedisServer`, `servers::RedisCluster` |
 //! | `dynamodb` | | `servers::DynamoDb` |
 //! | `http-stub` | | `servers::ScriptedHttp` |
+//! | `chaos` | | `chaos::ChaosStorage` |
 //! | `proxy` | | `proxy::FaultProxy` |
 //! | `tls` | | `servers::Certificates`, and TLS on the servers |
 
+#[cfg(feature = "chaos")]
+pub mod chaos;
 pub mod contract;
 #[cfg(feature = "proxy")]
 pub mod proxy;
