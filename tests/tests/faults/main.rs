@@ -1,0 +1,10 @@
+//! The fault matrix: what a storage on Redis does when its server, its host or the network fails.
+//!
+//! One test a row, named by its number: what the caller sees, within which time, and what is not
+//! lost. Times are bounded from above with room for a busy machine; they are no benchmarks.
+
+mod network;
+mod refusals;
+mod server;
+mod streams;
+mod support;
