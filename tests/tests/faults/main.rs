@@ -3,8 +3,10 @@
 //! One test a row, named by its number: what the caller sees, within which time, and what is not
 //! lost. Times are bounded from above with room for a busy machine; they are no benchmarks.
 
+mod callers;
 mod network;
 mod refusals;
+mod secured;
 mod server;
 mod streams;
 mod support;
