@@ -54,7 +54,7 @@ pub enum Fault {
     /// Every piece arrives later by a time drawn from the range, in order all the same. The same
     /// seed draws the same times.
     Jitter(Direction, Range<Duration>, u64),
-    /// So many bytes at a time, with this pause between them.
+    /// So many bytes at a time, at least one, with this pause between them.
     Drip(Direction, usize, Duration),
     /// Once: in place of the byte after so many others, the connection that carries it ends.
     Cut(Direction, u64, End),
