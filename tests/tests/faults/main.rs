@@ -4,6 +4,7 @@
 //! lost. Times are bounded from above with room for a busy machine; they are no benchmarks.
 
 mod callers;
+mod data;
 mod network;
 mod refusals;
 mod secured;

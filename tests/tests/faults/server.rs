@@ -1,4 +1,4 @@
-//! Rows 1 to 5, 14, 15 and 17: the server dies, stops, is not there, hangs up, or loses its host.
+//! Rows 1 to 6, 14, 15 and 17: the server dies, stops, is not there, hangs up, or loses its host.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -129,6 +129,20 @@ async fn row_5_nobody_listens() {
     assert!(took < SLACK, "it took {took:?}");
     bench.proxy.set(Fault::Pass);
     bench.recovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_6_restarted_without_its_data() {
+    let mut bench = Bench::patient().await;
+    for _ in 0..3 {
+        bench.given("k").await;
+        bench.server.restart().unwrap();
+        assert!(
+            !read(&*bench.storage, "k").await.unwrap(),
+            "a miss, no error"
+        );
+        assert_eq!(count(&*bench.storage).await.unwrap(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
