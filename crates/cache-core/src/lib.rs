@@ -43,6 +43,7 @@ pub mod counter;
 mod disabled;
 mod entry;
 mod error;
+mod fallback;
 mod key;
 mod lookup;
 mod observer;
@@ -66,6 +67,7 @@ pub use error::{
     CacheError, ConfigurationError, ConfigurationErrors, ConnectionError, ErrorKind, KeyError,
     KeyRule, Operation, Result, SerializationError, Topology, TtlError,
 };
+pub use fallback::{DeleteReport, FallbackBuilder, FallbackStorage, LayerStatus};
 pub use key::{CacheKey, MAX_KEY_BYTES};
 pub use lookup::{Lookup, LookupStatus};
 pub use observer::{Event, Observer, Observers};

@@ -245,7 +245,6 @@ mod tests {
     struct Hostile;
 
     impl Observer for Hostile {
-        #[expect(clippy::panic, reason = "it is what is tested")]
         fn observe(&self, event: &Event<'_>) {
             if *event == Event::InvalidKey {
                 panic!("an observer panics on purpose");

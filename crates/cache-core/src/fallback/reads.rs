@@ -1,0 +1,103 @@
+//! Asking one layer after the other.
+
+use futures_util::future::BoxFuture;
+
+use super::layer::Layer;
+use super::{FallbackStorage, FirstError, is_trouble};
+use crate::entry::Entry;
+use crate::error::Result;
+use crate::key::CacheKey;
+use crate::storage::CacheStorage;
+use crate::ttl::{Expiry, TimeLeft};
+
+/// One of the two ways to read many keys.
+pub(super) type AskMany =
+    for<'k> fn(&'k dyn CacheStorage, &'k [CacheKey]) -> BoxFuture<'k, Vec<Result<Option<Entry>>>>;
+
+impl FallbackStorage {
+    /// The answer of the first layer that has one.
+    pub(super) async fn first<'a, T: Send>(
+        &'a self,
+        ask: impl Fn(&'a Layer) -> BoxFuture<'a, Result<T>> + Send + Sync + 'a,
+    ) -> Result<T> {
+        let mut failed = FirstError::default();
+        for (position, layer) in self.layers.iter().enumerate() {
+            let answer = match self.ready(position).await {
+                Ok(()) => ask(layer).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Err(error) if is_trouble(&error) => {
+                    self.tell_fallback(position, &error);
+                    failed.note(error);
+                }
+                answer => return answer,
+            }
+        }
+        Err(failed.into_error())
+    }
+
+    /// The outcome of each key from the first layer that has one for it.
+    pub(super) async fn first_of_each(
+        &self,
+        keys: &[CacheKey],
+        ask: AskMany,
+    ) -> Vec<Result<Option<Entry>>> {
+        let mut outcomes: Vec<Result<Option<Entry>>> = vec![Ok(None); keys.len()];
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        for (position, layer) in self.layers.iter().enumerate() {
+            if open.is_empty() {
+                break;
+            }
+            let asked: Vec<CacheKey> = open.iter().map(|place| keys[*place].clone()).collect();
+            let answers = match self.ready(position).await {
+                Ok(()) => ask(layer.storage(), &asked).await,
+                Err(error) => vec![Err(error); asked.len()],
+            };
+            let mut still_open = Vec::new();
+            for (place, answer) in open.into_iter().zip(answers) {
+                match answer {
+                    Err(error) if is_trouble(&error) => {
+                        if still_open.is_empty() {
+                            self.tell_fallback(position, &error);
+                        }
+                        still_open.push(place);
+                        if position == 0 {
+                            outcomes[place] = Err(error);
+                        }
+                    }
+                    Ok(found) => outcomes[place] = Ok(layer.judged(&keys[place], found)),
+                    Err(error) => outcomes[place] = Err(error),
+                }
+            }
+            open = still_open;
+        }
+        outcomes
+    }
+}
+
+/// Whether the layer has a fresh entry that is not outdated.
+pub(super) async fn has(layer: &Layer, key: &CacheKey) -> Result<bool> {
+    if !layer.journal.has_doubts() {
+        return layer.storage().has(key).await;
+    }
+    let time_left = time_left(layer, key).await?;
+    Ok(time_left != TimeLeft::Missing)
+}
+
+/// What is left of an entry that is not outdated.
+pub(super) async fn time_left(layer: &Layer, key: &CacheKey) -> Result<TimeLeft> {
+    if !layer.journal.has_doubts() {
+        return layer.storage().get_ttl(key).await;
+    }
+    let found = layer.storage().lookup(key).await?;
+    let now = layer.wall();
+    Ok(match layer.judged(key, found) {
+        Some(entry) if entry.expires_at.is_past(now) => TimeLeft::Missing,
+        Some(entry) => match entry.expires_at {
+            Expiry::At(end) => TimeLeft::Remaining(end.since(now)),
+            Expiry::Never | Expiry::AtServer => TimeLeft::Forever,
+        },
+        None => TimeLeft::Missing,
+    })
+}

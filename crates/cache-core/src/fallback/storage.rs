@@ -1,0 +1,237 @@
+//! The contract, over several layers.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+
+use super::reads::{has, time_left};
+use super::{FallbackStorage, FirstError};
+use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
+use crate::error::{CacheError, Operation, Result};
+use crate::key::CacheKey;
+use crate::storage::{CacheStorage, Shard, StorageInfo};
+use crate::ttl::{TimeLeft, Ttl};
+
+impl FallbackStorage {
+    fn closed(&self, operation: Operation, keys: usize) -> Option<Vec<CacheError>> {
+        let error = self.check_open(operation).err()?;
+        Some(vec![error; keys])
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl CacheStorage for FallbackStorage {
+    fn info(&self) -> &StorageInfo {
+        &self.info
+    }
+
+    fn shard(&self, key: &CacheKey) -> Option<Shard> {
+        self.layers[0].storage().shard(key)
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
+        self.check_open(Operation::Get)?;
+        let outcome = self
+            .first(|layer| {
+                Box::pin(async move {
+                    let found = layer.storage().get(key).await?;
+                    Ok(layer.judged(key, found))
+                })
+            })
+            .await;
+        self.counters.read(&outcome);
+        outcome
+    }
+
+    async fn get_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
+        if let Some(errors) = self.closed(Operation::GetMany, keys.len()) {
+            return errors.into_iter().map(Err).collect();
+        }
+        let outcomes = self
+            .first_of_each(keys, |storage, keys| storage.get_many(keys))
+            .await;
+        outcomes
+            .iter()
+            .for_each(|outcome| self.counters.read(outcome));
+        outcomes
+    }
+
+    async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
+        self.check_open(Operation::Lookup)?;
+        let outcome = self
+            .first(|layer| {
+                Box::pin(async move {
+                    let found = layer.storage().lookup(key).await?;
+                    Ok(layer.judged(key, found))
+                })
+            })
+            .await;
+        self.counters.read(&outcome);
+        outcome
+    }
+
+    async fn lookup_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
+        if let Some(errors) = self.closed(Operation::LookupMany, keys.len()) {
+            return errors.into_iter().map(Err).collect();
+        }
+        let outcomes = self
+            .first_of_each(keys, |storage, keys| storage.lookup_many(keys))
+            .await;
+        outcomes
+            .iter()
+            .for_each(|outcome| self.counters.read(outcome));
+        outcomes
+    }
+
+    async fn set(&self, key: &CacheKey, entry: NewEntry, condition: Condition) -> Result<bool> {
+        self.check_open(Operation::Set)?;
+        let outcome = match condition {
+            Condition::Always if self.write_all => self.set_all(key, &entry).await,
+            Condition::Always => self.set_first(key, entry).await,
+            condition => self.set_if(key, entry, condition).await,
+        };
+        self.counters.conditional_write(&outcome);
+        outcome
+    }
+
+    async fn set_many(&self, entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
+        if let Some(errors) = self.closed(Operation::SetMany, entries.len()) {
+            return errors.into_iter().map(Err).collect();
+        }
+        let outcomes = if self.write_all {
+            self.set_many_all(entries).await
+        } else {
+            self.set_many_first(entries).await
+        };
+        outcomes
+            .iter()
+            .for_each(|outcome| self.counters.write(outcome));
+        outcomes
+    }
+
+    async fn delete(&self, key: &CacheKey) -> Result<bool> {
+        let report = self.delete_report(key).await;
+        self.counters.delete(&report);
+        report.map(|report| report.existed)
+    }
+
+    async fn delete_many(&self, keys: &[CacheKey]) -> Vec<Result<()>> {
+        if let Some(errors) = self.closed(Operation::DeleteMany, keys.len()) {
+            return errors.into_iter().map(Err).collect();
+        }
+        let outcomes = self.delete_all(keys).await;
+        outcomes
+            .iter()
+            .for_each(|outcome| self.counters.delete(outcome));
+        outcomes
+    }
+
+    async fn compare_and_delete(&self, key: &CacheKey, expected: &[u8]) -> Result<bool> {
+        self.check_open(Operation::CompareAndDelete)?;
+        let outcome = async {
+            let layer = self.only(key).await?;
+            let is_deleted = layer.storage().compare_and_delete(key, expected).await?;
+            if is_deleted {
+                // Done here; what others miss is in their journals.
+                _ = self
+                    .end(key, self.others(), |storage, key| storage.delete(key))
+                    .await;
+            }
+            Ok(is_deleted)
+        };
+        let outcome = outcome.await;
+        self.counters.conditional_delete(&outcome);
+        outcome
+    }
+
+    async fn has(&self, key: &CacheKey) -> Result<bool> {
+        self.check_open(Operation::Has)?;
+        let outcome = self.first(|layer| Box::pin(has(layer, key))).await;
+        self.counters.other(&outcome);
+        outcome
+    }
+
+    async fn expire(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
+        self.check_open(Operation::Expire)?;
+        let outcome = if self.write_all {
+            self.expire_all(key, ttl).await
+        } else {
+            self.expire_first(key, ttl).await
+        };
+        self.counters.other(&outcome);
+        outcome
+    }
+
+    async fn expire_now(&self, key: &CacheKey) -> Result<bool> {
+        self.check_open(Operation::ExpireNow)?;
+        let all = 0..self.layers.len();
+        let outcome = self
+            .end(key, all, |storage, key| storage.expire_now(key))
+            .await;
+        self.counters.other(&outcome);
+        outcome.map(|report| report.existed)
+    }
+
+    async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
+        self.check_open(Operation::GetTtl)?;
+        let outcome = self.first(|layer| Box::pin(time_left(layer, key))).await;
+        self.counters.other(&outcome);
+        outcome
+    }
+
+    async fn increment(&self, key: &CacheKey, delta: i64, ttl: Ttl) -> Result<Counter> {
+        self.check_open(Operation::Increment)?;
+        let outcome = self.increment_once(key, delta, ttl).await;
+        self.counters.write(&outcome);
+        outcome
+    }
+
+    async fn clear(&self, scope: &ClearScope) -> Result<Cleared> {
+        self.check_open(Operation::Clear)?;
+        let cleared = join_all(self.layers.iter().map(|layer| layer.storage().clear(scope))).await;
+        let is_everywhere = cleared
+            .iter()
+            .all(|cleared| matches!(cleared, Ok(one) if one.complete));
+        let done = cleared.iter().flatten().map(|cleared| cleared.deleted);
+        let outcome = match done.max() {
+            // Layers hold copies of the same entries.
+            Some(deleted) => Ok(Cleared::new(deleted, is_everywhere)),
+            None => {
+                let mut failed = FirstError::default();
+                let errors = cleared.into_iter().filter_map(Result::err);
+                errors.for_each(|error| failed.note(error));
+                Err(failed.into_error())
+            }
+        };
+        self.counters.other(&outcome);
+        outcome
+    }
+
+    fn get_stats(&self) -> StorageStats {
+        let first = self.layers[0].storage().get_stats();
+        StorageStats {
+            entries: first.entries,
+            bytes: first.bytes,
+            evictions: first.evictions,
+            ..self.counters.snapshot()
+        }
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.check_open(Operation::Ping)?;
+        let answers = join_all(self.layers.iter().map(|layer| layer.storage().ping())).await;
+        self.any(answers)
+    }
+
+    async fn shutdown(&self, budget: Duration) -> Result<()> {
+        self.is_closed.store(true, Ordering::Release);
+        let ends = self
+            .layers
+            .iter()
+            .map(|layer| layer.storage().shutdown(budget));
+        join_all(ends).await.into_iter().collect()
+    }
+}

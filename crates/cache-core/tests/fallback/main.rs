@@ -1,0 +1,4 @@
+//! A fallback over storages that fail, hang, lose their replies, and come back.
+
+mod outages;
+mod resurrection;
