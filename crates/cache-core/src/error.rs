@@ -184,6 +184,7 @@ struct Inner {
     message: Arc<str>,
     transient: bool,
     may_have_happened: bool,
+    retry_after: Option<Duration>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -201,6 +202,7 @@ impl CacheError {
                 message: message.into().into(),
                 transient: kind.is_transient(),
                 may_have_happened: false,
+                retry_after: None,
                 source: None,
             }),
         }
@@ -273,6 +275,14 @@ impl CacheError {
         self.inner.may_have_happened
     }
 
+    /// How long to wait before the same call may be answered; none where that is not known.
+    ///
+    /// Set where a breaker turned the call away, which would be turned away again before that.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.inner.retry_after
+    }
+
     /// Names the backend, unless one is named already.
     #[must_use]
     pub fn with_backend(mut self, backend: &'static str) -> Self {
@@ -315,6 +325,14 @@ impl CacheError {
     #[must_use]
     pub fn with_transient(mut self, transient: bool) -> Self {
         self.edit().transient = transient;
+        self
+    }
+
+    /// Says how long to wait before the same call may be answered; see
+    /// [`retry_after`](Self::retry_after). Defaults to none: not known.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.edit().retry_after = retry_after;
         self
     }
 
@@ -363,6 +381,7 @@ impl fmt::Debug for CacheError {
             message,
             transient,
             may_have_happened,
+            retry_after,
             source: _,
         } = &*self.inner;
         f.debug_struct("CacheError")
@@ -374,6 +393,7 @@ impl fmt::Debug for CacheError {
             .field("message", message)
             .field("transient", transient)
             .field("may_have_happened", may_have_happened)
+            .field("retry_after", retry_after)
             .finish_non_exhaustive()
     }
 }
@@ -679,6 +699,15 @@ mod tests {
             .with_operation(Operation::GetMany);
         assert_eq!(error.backend(), Some("redis"));
         assert_eq!(error.operation(), Some(Operation::Get));
+    }
+
+    #[test]
+    fn tells_when_to_come_back_if_that_is_known() {
+        let error = CacheError::new(ErrorKind::Rejected, "the breaker is open");
+        assert_eq!(error.retry_after(), None);
+        let error = error.with_retry_after(Some(Duration::from_secs(2)));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+        assert!(format!("{error:?}").contains("retry_after: Some(2s)"));
     }
 
     #[test]
