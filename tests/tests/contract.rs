@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cache_breaker::{BreakerOptions, BreakerStorage};
 use cache_core::{CacheStorage, ManualClock, PrefixStorage};
 use cache_memory::MemoryCacheStorage;
 use cache_testkit::chaos::ChaosStorage;
@@ -41,9 +42,17 @@ fn main() -> ExitCode {
             Arc::new(below("a*:ü", below("{b}", memory)))
         }),
         harness("chaos", |memory| Arc::new(ChaosStorage::new(memory))),
+        harness("breaker", |memory| Arc::new(behind_breakers(memory))),
+        harness("prefix_in_breaker", |memory| {
+            Arc::new(behind_breakers(below("app", memory)))
+        }),
     ])
 }
 
 fn below(prefix: &str, storage: impl CacheStorage) -> PrefixStorage {
     PrefixStorage::new(prefix, storage).expect("the prefix is a key")
+}
+
+fn behind_breakers(storage: impl CacheStorage) -> BreakerStorage {
+    BreakerStorage::new(storage, BreakerOptions::default()).expect("the defaults make sense")
 }
