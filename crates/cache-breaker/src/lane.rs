@@ -200,8 +200,8 @@ impl Lane {
             change.reason = Reason::Overloaded;
             machine.blame(Reason::Overloaded);
         }
+        // An error changes nothing but to open.
         let is_full = overload.is_some_and(|error| error.code() == OUT_OF_MEMORY);
-        let is_full = is_full && change.to == State::Open;
         self.full.store(is_full, Ordering::Release);
     }
 

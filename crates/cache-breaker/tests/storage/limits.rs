@@ -179,3 +179,61 @@ async fn a_storage_that_panics_keeps_neither_turn_nor_lease() {
     }
     assert_eq!(stage.lanes(), ["read closed", "write closed"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_dropped_nothing_is_lost() {
+    const CALLS: usize = 20_000;
+
+    let options = BreakerOptions::default().with_max_in_flight(4, ms(20));
+    let stage = Stage::new(options);
+    let random = std::sync::Mutex::new(fastrand::Rng::with_seed(7));
+    stage.script.say(move |_, _| {
+        let mut random = random.lock().expect("nobody panics");
+        match random.u8(0..8) {
+            0 => Step::Hang,
+            1 => Step::Fail(ErrorKind::Timeout, "timeout"),
+            2 => Step::Fail(ErrorKind::Configuration, "auth"),
+            3..=5 => Step::Take(ms(random.u64(0..160))),
+            _ => Step::Pass,
+        }
+    });
+    let mut random = fastrand::Rng::with_seed(8);
+    let mut tasks = JoinSet::new();
+    for _ in 0..CALLS {
+        let storage = Arc::clone(&stage.storage);
+        let patience = ms(random.u64(0..150));
+        let server = random.u8(b'a'..=b'c');
+        let keys = ["1", "2"].map(|key| CacheKey::from(format!("{}:{key}", char::from(server))));
+        let is_batch = random.bool();
+        tasks.spawn(tokio::time::timeout(patience, async move {
+            if is_batch {
+                storage.get_many(&keys).await.remove(0).err()
+            } else {
+                storage.get(&keys[0]).await.err()
+            }
+        }));
+        stage.clock.advance(ms(random.u64(0..200)));
+        if tasks.len() > 16 {
+            tasks
+                .join_next()
+                .await
+                .expect("there are some")
+                .expect("none panics")
+                .ok();
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+    assert_eq!(stage.script.under_way(), 0);
+    assert!(stage.script.most_under_way() <= 4);
+
+    stage.script.always(Step::Pass);
+    stage.clock.advance(60 * SECOND);
+    for server in ["a:1", "b:1", "c:1"] {
+        for _ in 0..2 {
+            assert!(stage.storage.get(&CacheKey::from(server)).await.is_ok());
+        }
+    }
+    assert!(stage.lanes().iter().all(|lane| lane.ends_with("closed")));
+    stage.script.always(Step::Take(ms(50)));
+    assert_eq!(reads(&stage, 4).await, [""; 0]);
+}

@@ -182,6 +182,58 @@ async fn calls_that_hang_are_freed_by_the_failure_of_others() {
     assert_eq!(other_lane.await.unwrap().unwrap_err().code(), "patience");
 }
 
+/// A batch under way over `a` and `b`, neither of which answers.
+async fn hung_batch(stage: &Stage) -> tokio::task::JoinHandle<Vec<cache_core::Result<()>>> {
+    stage.script.always(Step::Hang);
+    let storage = Arc::clone(&stage.storage);
+    let keys = [key("a:1"), key("b:1")];
+    let batch = tokio::spawn(async move { storage.delete_many(&keys).await });
+    until(|| stage.script.under_way() == 1).await;
+    tokio::time::advance(ms(20)).await;
+    batch
+}
+
+/// Opens the write lane of the server of `key`.
+async fn open_writes(stage: &Stage, key: &str, code: &'static str) {
+    let kind = match code {
+        "oom" => ErrorKind::Overloaded,
+        _ => ErrorKind::Configuration,
+    };
+    stage.script.always(Step::Fail(kind, code));
+    for _ in 0..3 {
+        let entry = NewEntry::new("value", Ttl::FOREVER);
+        let key = CacheKey::from(key);
+        let set = stage.storage.set(&key, entry, Condition::Always);
+        assert!(set.await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_stops_waiting_when_all_its_servers_have_opened() {
+    let stage = stage();
+    let batch = hung_batch(&stage).await;
+    open_writes(&stage, "b:1", "auth").await;
+    tokio::time::advance(SECOND).await;
+    assert!(!batch.is_finished());
+    open_writes(&stage, "a:1", "auth").await;
+    for result in batch.await.unwrap() {
+        assert_eq!(result.unwrap_err().code(), "breaker_opened");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_whatever_the_breaker_says_is_not_stopped_by_it() {
+    let stage = stage();
+    open_writes(&stage, "a:1", "oom").await;
+    let batch = hung_batch(&stage).await;
+    open_writes(&stage, "b:1", "auth").await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!batch.is_finished());
+    batch.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_within_its_first_moments_is_told_later() {
     let stage = stage();
