@@ -1,16 +1,19 @@
 //! The breaker itself: a machine that takes the time and says what changed. No I/O, no lock.
 
 mod ladder;
+mod record;
 mod streak;
+mod ticket;
 mod window;
 mod words;
 
 use std::time::Duration;
 
 use ladder::Ladder;
-use streak::{Row, Streak};
-use window::{Tally, Window};
+use record::Record;
+use ticket::Probe;
 
+pub use ticket::{Admission, Ticket};
 pub use words::{Counts, Outcome, Reason, State, Transition};
 
 use crate::options::BreakerOptions;
@@ -34,8 +37,7 @@ pub struct Machine {
     since: Duration,
     reason: Reason,
     latest: Duration,
-    streak: Streak,
-    window: Window,
+    record: Record,
     ladder: Ladder,
     configuration_ladder: Ladder,
     /// When a half-open breaker last closed.
@@ -43,13 +45,9 @@ pub struct Machine {
     random: fastrand::Rng,
 }
 
-/// What the options say that is asked at each call.
-#[derive(Debug, Clone)]
+/// What the options say about probes and relapses.
+#[derive(Debug, Clone, Copy)]
 struct Rules {
-    failure_rate: f64,
-    slow_rate: f64,
-    slow_after: Duration,
-    minimum_calls: u32,
     relapse_within: Duration,
     probe_lease: Duration,
     probe_successes: u32,
@@ -63,68 +61,6 @@ enum Phase {
     ForcedOpen,
     ForcedClosed,
     Disabled,
-}
-
-/// Whether a call may go.
-#[derive(Debug)]
-pub enum Admission {
-    /// It may. The ticket is handed back with what came of it.
-    Admitted(Ticket),
-    /// It may not.
-    Rejected {
-        /// How long until one may go, or until the probe under way must have ended; none for a
-        /// breaker that was opened by hand.
-        retry_after: Option<Duration>,
-        /// Why the breaker is open.
-        reason: Reason,
-    },
-}
-
-/// The right to make one call, and the beginning of it.
-#[derive(Debug)]
-#[must_use = "a probe's lease is freed by settling or abandoning its ticket"]
-pub struct Ticket {
-    generation: u64,
-    start: Duration,
-    probe: Probe,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Probe {
-    No,
-    First,
-    Later,
-}
-
-impl Ticket {
-    /// The state of affairs the call began in; grows with each change of state and each probe.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// When the call began.
-    #[must_use]
-    pub fn start(&self) -> Duration {
-        self.start
-    }
-
-    /// Whether the call is a probe of a half-open breaker.
-    #[must_use]
-    pub fn is_probe(&self) -> bool {
-        self.probe != Probe::No
-    }
-
-    /// The change that admitting this call was: to half-open, if it is the first probe.
-    #[must_use]
-    pub fn transition(&self) -> Option<Transition> {
-        (self.probe == Probe::First).then_some(Transition {
-            from: State::Open,
-            to: State::HalfOpen,
-            reason: Reason::Elapsed,
-            open_for: None,
-        })
-    }
 }
 
 impl Machine {
@@ -141,12 +77,7 @@ impl Machine {
             since: Duration::ZERO,
             reason: Reason::Manual,
             latest: Duration::ZERO,
-            streak: Streak::new(
-                options.consecutive_timeouts,
-                options.consecutive_failures,
-                options.consecutive_within,
-            ),
-            window: Window::new(options.window),
+            record: Record::new(options),
             ladder: ladder(options.open_for, options.longest_open),
             configuration_ladder: ladder(
                 options.configuration_open_for,
@@ -199,12 +130,12 @@ impl Machine {
         }
         match self.phase {
             Phase::Closed => {
-                let reason = self.count(now, start, outcome)?;
+                let reason = self.record.count(now, start, outcome)?;
                 Some(self.trip(now, reason))
             }
             Phase::HalfOpen { left, .. } => self.judge(now, left, outcome),
             Phase::ForcedClosed => {
-                _ = self.count(now, start, outcome);
+                _ = self.record.count(now, start, outcome);
                 None
             }
             Phase::Open { .. } | Phase::ForcedOpen | Phase::Disabled => None,
@@ -232,16 +163,15 @@ impl Machine {
                 self.phase = Phase::HalfOpen { lease: None, left };
                 None
             }
-            Phase::Closed | Phase::ForcedClosed if self.is_slow(now, start) => {
-                let abandoned = Tally {
-                    abandoned: 1,
-                    ..Tally::default()
-                };
-                self.window.add(now, abandoned);
-                let is_slow = self.phase == Phase::Closed && self.is_mostly_slow(now);
-                is_slow.then(|| self.trip(now, Reason::Slow))
+            Phase::Closed => {
+                let reason = self.record.abandon(now, start)?;
+                Some(self.trip(now, reason))
             }
-            _ => None,
+            Phase::ForcedClosed => {
+                _ = self.record.abandon(now, start);
+                None
+            }
+            Phase::Open { .. } | Phase::ForcedOpen | Phase::Disabled => None,
         }
     }
 
@@ -321,15 +251,7 @@ impl Machine {
     /// What is counted of the calls since the last change of state, up to `now`.
     pub fn counts(&mut self, now: Duration) -> Counts {
         let now = self.at(now);
-        let total = self.window.total(now);
-        let (timeouts, failures) = self.streak.lengths();
-        Counts {
-            calls: total.completed,
-            failures: total.failed,
-            slow: total.all_slow(),
-            consecutive_timeouts: timeouts,
-            consecutive_failures: failures,
-        }
+        self.record.counts(now)
     }
 
     /// Says better why the breaker is as it is.
@@ -356,65 +278,6 @@ impl Machine {
             *lease = Some(now.saturating_add(self.rules.probe_lease));
         }
         self.ticket(now, probe)
-    }
-
-    /// Counts a verdict, and says why the breaker must open, if it must.
-    fn count(&mut self, now: Duration, start: Duration, outcome: Outcome) -> Option<Reason> {
-        let is_failure = match outcome {
-            Outcome::Success => false,
-            Outcome::Timeout | Outcome::Failure | Outcome::Throttled => true,
-            Outcome::Configuration => return Some(Reason::Configuration),
-            Outcome::Neutral => return None,
-        };
-        let is_slow = self.is_slow(now, start);
-        let call = Tally {
-            completed: 1,
-            failed: u32::from(is_failure),
-            slow: u32::from(is_slow),
-            abandoned: 0,
-        };
-        self.window.add(now, call);
-        let row = self.extend_streak(now, start, outcome);
-        // A success that is quick never opens, whatever left the window meanwhile.
-        row.or_else(|| (is_failure && self.is_mostly_failing(now)).then_some(Reason::Rate))
-            .or_else(|| (is_slow && self.is_mostly_slow(now)).then_some(Reason::Slow))
-    }
-
-    fn extend_streak(
-        &mut self,
-        now: Duration,
-        start: Duration,
-        outcome: Outcome,
-    ) -> Option<Reason> {
-        let row = match outcome {
-            Outcome::Success => {
-                self.streak.succeed();
-                None
-            }
-            Outcome::Timeout => self.streak.fail(now, start, true),
-            Outcome::Failure => self.streak.fail(now, start, false),
-            Outcome::Throttled | Outcome::Configuration | Outcome::Neutral => None,
-        };
-        match row? {
-            Row::Timeouts => Some(Reason::Timeout),
-            Row::Failures => Some(Reason::Failure),
-        }
-    }
-
-    fn is_slow(&self, now: Duration, start: Duration) -> bool {
-        now.saturating_sub(start) >= self.rules.slow_after
-    }
-
-    fn is_mostly_failing(&mut self, now: Duration) -> bool {
-        let total = self.window.total(now);
-        let enough = total.completed >= self.rules.minimum_calls;
-        enough && is_share(total.failed, total.completed, self.rules.failure_rate)
-    }
-
-    fn is_mostly_slow(&mut self, now: Duration) -> bool {
-        let total = self.window.total(now);
-        let enough = total.timed() >= self.rules.minimum_calls;
-        enough && is_share(total.all_slow(), total.timed(), self.rules.slow_rate)
     }
 
     /// What a probe's verdict changes.
@@ -488,8 +351,7 @@ impl Machine {
         self.generation += 1;
         self.since = now;
         self.reason = reason;
-        self.streak.succeed();
-        self.window.clear();
+        self.record.clear();
         change
     }
 }
@@ -497,10 +359,6 @@ impl Machine {
 impl Rules {
     fn new(options: &BreakerOptions) -> Self {
         Self {
-            failure_rate: options.failure_rate,
-            slow_rate: options.slow_rate,
-            slow_after: options.slow_after.unwrap_or(Duration::MAX),
-            minimum_calls: options.minimum_calls,
             relapse_within: options.relapse_within,
             probe_lease: options.probe_lease,
             probe_successes: options.probe_successes,
@@ -526,12 +384,6 @@ impl Phase {
             Self::Disabled => State::Disabled,
         }
     }
-}
-
-/// Whether `part` is at least the fraction `share` of `all`; a product such as 0.07 * 100 comes out
-/// a little above 7.
-fn is_share(part: u32, all: u32, share: f64) -> bool {
-    f64::from(part) + 1e-6 >= share * f64::from(all)
 }
 
 #[cfg(test)]
