@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cache_breaker::{BreakerOptions, BreakerStorage};
-use cache_core::{CacheStorage, ManualClock, PrefixStorage};
+use cache_core::{CacheStorage, FallbackStorage, ManualClock, PrefixStorage};
 use cache_memory::MemoryCacheStorage;
 use cache_testkit::chaos::ChaosStorage;
 use cache_testkit::contract::{self, Harness, Subject};
@@ -43,6 +43,9 @@ fn main() -> ExitCode {
         }),
         harness("chaos", |memory| Arc::new(ChaosStorage::new(memory))),
         harness("breaker", |memory| Arc::new(behind_breakers(memory))),
+        harness("fallback", |memory| {
+            Arc::new(FallbackStorage::new(memory, MemoryCacheStorage::new()))
+        }),
         harness("prefix_in_breaker", |memory| {
             Arc::new(behind_breakers(below("app", memory)))
         }),
