@@ -154,7 +154,14 @@ impl FallbackStorage {
         self.layers.iter().map(Layer::status).collect()
     }
 
+    /// Refuses a call after a shutdown, which counts as an error.
     fn check_open(&self, operation: Operation) -> Result<()> {
+        let outcome = self.refuse_closed(operation);
+        self.counters.other(&outcome);
+        outcome
+    }
+
+    fn refuse_closed(&self, operation: Operation) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(CacheError::closed(self.info.backend, operation));
         }

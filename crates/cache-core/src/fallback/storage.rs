@@ -16,7 +16,9 @@ use crate::ttl::{TimeLeft, Ttl};
 
 impl FallbackStorage {
     fn closed(&self, operation: Operation, keys: usize) -> Option<Vec<CacheError>> {
-        let error = self.check_open(operation).err()?;
+        let refused = self.refuse_closed(operation);
+        let error = refused.clone().err()?;
+        (0..keys).for_each(|_| self.counters.other(&refused));
         Some(vec![error; keys])
     }
 }
