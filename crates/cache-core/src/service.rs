@@ -17,6 +17,7 @@ use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, Sto
 use crate::error::{CacheError, ErrorKind, Operation, Result, SerializationError};
 use crate::key::CacheKey;
 use crate::lookup::Lookup;
+use crate::observer::{Event, Observers};
 use crate::storage::{CacheStorage, check_length};
 use crate::ttl::{TimeLeft, Ttl};
 
@@ -71,6 +72,7 @@ struct Shared {
     on_trouble: OnTrouble,
     max_value_bytes: usize,
     counters: Counters,
+    observers: Observers,
 }
 
 #[derive(Default)]
@@ -214,7 +216,7 @@ impl CacheService {
         options: SetOptions,
     ) -> Result<bool> {
         let key = self.key(key);
-        key.check()?;
+        self.check(&key)?;
         let condition = options.condition();
         let entry = self.entry(&key, value, &options)?;
         self.inner().set(&key, entry, condition).await
@@ -252,7 +254,7 @@ impl CacheService {
         new: &T,
     ) -> Result<bool> {
         let key = self.key(key);
-        key.check()?;
+        self.check(&key)?;
         let expected = self.encode(&key, expected)?;
         let entry = self.entry(&key, new, &SetOptions::new())?;
         let condition = Condition::IfEquals(expected);
@@ -271,7 +273,7 @@ impl CacheService {
         expected: &T,
     ) -> Result<bool> {
         let key = self.key(key);
-        key.check()?;
+        self.check(&key)?;
         let expected = self.encode(&key, expected)?;
         self.inner().compare_and_delete(&key, &expected).await
     }
@@ -303,8 +305,10 @@ impl CacheService {
         let options = SetOptions::new();
         for (position, (key, value)) in entries.into_iter().enumerate() {
             let key = self.key(key);
-            let checked = key.check().map_err(CacheError::from);
-            match checked.and_then(|()| self.entry(&key, &value, &options)) {
+            match self
+                .check(&key)
+                .and_then(|()| self.entry(&key, &value, &options))
+            {
                 Ok(entry) => {
                     outcomes.push(Ok(()));
                     positions.push(position);
@@ -486,6 +490,14 @@ impl CacheService {
         keys.into_iter().map(|key| self.key(key)).collect()
     }
 
+    /// Refuses a key that breaks a rule, before its value is encoded.
+    fn check(&self, key: &CacheKey) -> Result<()> {
+        key.check().map_err(|error| {
+            self.shared.observers.tell(&Event::InvalidKey);
+            CacheError::from(error)
+        })
+    }
+
     fn now(&self) -> Timestamp {
         self.inner().info().clock.wall()
     }
@@ -584,6 +596,8 @@ impl CacheService {
                 .counters
                 .decode_errors
                 .fetch_add(1, Ordering::Relaxed);
+            let event = Event::DecodeError { reason: "codec" };
+            self.shared.observers.tell(&event);
             let bytes = Some(entry.value.len());
             let error = SerializationError::new::<T>(reason, key, codec.id().as_str(), bytes);
             CacheError::from(error)
@@ -599,7 +613,7 @@ impl CacheService {
         }
     }
 
-    /// Whether the policy reads `error` as a miss; if so, it is counted.
+    /// Whether the policy reads `error` as a miss; if so, it is counted and told.
     fn reads_as_miss(&self, error: &CacheError) -> bool {
         let is_miss = self.shared.on_trouble == OnTrouble::Miss && is_trouble(error.kind());
         if is_miss {
@@ -607,6 +621,8 @@ impl CacheService {
                 .counters
                 .degraded
                 .fetch_add(1, Ordering::Relaxed);
+            let reason = error.code();
+            self.shared.observers.tell(&Event::Degraded { reason });
         }
         is_miss
     }

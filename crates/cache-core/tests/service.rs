@@ -1,13 +1,13 @@
 //! The typed service over the memory storage, with time moved by hand.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cache_core::{
     BatchOutcome, CacheError, CacheKey, CacheService, CacheStorage, ClearScope, Cleared, Codec,
-    CodecId, Condition, Counter, DisabledStorage, Entry, ErrorKind, LookupStatus, ManualClock,
-    NewEntry, OnTrouble, Result, SerializationError, SetOptions, StorageInfo, StorageStats,
-    TimeLeft, Ttl, millis, mins, secs,
+    CodecId, Condition, Counter, DisabledStorage, Entry, ErrorKind, Event, LookupStatus,
+    ManualClock, NewEntry, Observer, Observers, OnTrouble, Result, SerializationError, SetOptions,
+    StorageInfo, StorageStats, TimeLeft, Ttl, millis, mins, secs,
 };
 use cache_memory::MemoryCacheStorage;
 use std::error::Error as _;
@@ -517,4 +517,53 @@ async fn metadata_is_written_only_where_it_is_asked_for() {
     assert_eq!(rich.codec, Some(CodecId::Postcard));
     assert!(rich.created_at.is_some());
     assert_ne!(rich.expires_at, rich.stale_until);
+}
+
+/// Keeps what it is told as text.
+#[derive(Debug, Clone, Default)]
+struct Recorded(Arc<Mutex<Vec<String>>>);
+
+impl Recorded {
+    /// What was told since the last call of this.
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Observer for Recorded {
+    fn observe(&self, event: &Event<'_>) {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        events.push(format!("{event:?}"));
+    }
+}
+
+#[tokio::test]
+async fn an_observer_is_told_of_misses_that_are_none_and_of_what_cannot_be_used() {
+    let (_, storage) = memory();
+    let recorded = Recorded::default();
+    let observed = |on_trouble| {
+        CacheService::builder(Arc::clone(&storage))
+            .ttl(mins(1))
+            .on_trouble(on_trouble)
+            .observers(Observers::new(recorded.clone()))
+            .build()
+            .unwrap()
+    };
+    let (strict, lenient) = (observed(OnTrouble::Error), observed(OnTrouble::Miss));
+    strict.set("k", "v").await.unwrap();
+    assert_eq!(strict.get::<String>("k").await.unwrap().unwrap(), "v");
+    assert_eq!(strict.get::<String>("l").await.unwrap(), None);
+    assert!(recorded.take().is_empty(), "nothing went wrong");
+
+    strict.get::<u32>("k").await.unwrap_err();
+    let undecodable = "DecodeError { reason: \"codec\" }";
+    assert_eq!(recorded.take(), [undecodable]);
+    assert_eq!(lenient.get::<u32>("k").await.unwrap(), None);
+    let degraded = "Degraded { reason: \"serialization\" }";
+    assert_eq!(recorded.take(), [undecodable, degraded]);
+
+    strict.set("a\nb", "v").await.unwrap_err();
+    strict.compare_and_delete("", "v").await.unwrap_err();
+    strict.set_many([("a\0", "v")]).await.unwrap_err();
+    assert_eq!(recorded.take(), ["InvalidKey"; 3]);
 }

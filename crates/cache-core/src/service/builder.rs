@@ -7,6 +7,7 @@ use super::{CacheService, Counters, OnTrouble, Shared};
 use crate::codec::Codec;
 use crate::error::{CacheError, ConfigurationError, ConfigurationErrors, Result};
 use crate::key::checked_prefix;
+use crate::observer::Observers;
 use crate::storage::CacheStorage;
 use crate::ttl::Ttl;
 
@@ -23,6 +24,7 @@ pub struct CacheServiceBuilder {
     jitter: f64,
     on_trouble: OnTrouble,
     max_value_bytes: Option<usize>,
+    observers: Observers,
 }
 
 impl CacheServiceBuilder {
@@ -36,6 +38,7 @@ impl CacheServiceBuilder {
             jitter: 0.0,
             on_trouble: OnTrouble::Error,
             max_value_bytes: None,
+            observers: Observers::none(),
         }
     }
 
@@ -82,6 +85,13 @@ impl CacheServiceBuilder {
     /// limit, which it may lower and not raise.
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = Some(bytes);
+        self
+    }
+
+    /// Who is told of trouble that is read as a miss, of values that cannot be decoded, and of keys
+    /// that the service refuses before it asks its storage. Defaults to nobody.
+    pub fn observers(mut self, observers: Observers) -> Self {
+        self.observers = observers;
         self
     }
 
@@ -150,6 +160,7 @@ impl CacheServiceBuilder {
                 on_trouble: self.on_trouble,
                 max_value_bytes,
                 counters: Counters::default(),
+                observers: self.observers,
             }),
         })
     }
