@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::{CacheError, Clock, ErrorKind, Operation, Result, Timestamp};
+use cache_core::{
+    CacheError, CacheKey, Clock, ErrorKind, Event, Operation, Result, Shard, Timestamp,
+};
 use futures_util::future::try_join_all;
 use redis::{Cmd, Pipeline, Value, cmd};
 
@@ -19,15 +21,18 @@ mod clear;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod dial;
+mod dials;
 mod lane;
 mod link;
 mod node;
+mod reach;
 mod reply;
 mod scripts;
 mod servers;
 mod silence;
 #[cfg(feature = "cluster")]
 mod slots;
+mod tell;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -40,6 +45,7 @@ use batch::{Lookups, PerKey, Sets};
 use call::{Budget, Call, Repeat};
 use link::Payload;
 use node::Node;
+pub(crate) use reach::Names;
 use reply::{all, array, bytes, done, each, head_bytes, integer, moved, unexpected};
 use scripts::{Lua, Scripts};
 use servers::Servers;
@@ -105,6 +111,15 @@ impl Client {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Which server of a cluster `key` belongs to; none for one server, or while none is known.
+    pub(crate) fn shard(&self, key: &CacheKey) -> Option<Shard> {
+        self.servers.shard(key.as_str().as_bytes())
+    }
+
+    pub(crate) fn options(&self) -> &RedisOptions {
+        &self.options
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -473,6 +488,8 @@ impl Client {
         if error.code() != NO_SCRIPT {
             return Err(from_server(error));
         }
+        let event = Event::ScriptMissing { backend: BACKEND };
+        self.options.observers.tell(&event);
         let taught = Payload::Command(script.by_text(key, args));
         self.write(key, &taught, budget.anew(), repeat).await
     }

@@ -1,5 +1,7 @@
 //! From the client's errors to ours: every server error is mapped on purpose, in one table.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use cache_core::{CacheError, ConnectionError, ErrorKind, Topology};
@@ -8,49 +10,57 @@ use redis::{RedisError, ServerError};
 pub(crate) const BACKEND: &str = "redis";
 
 /// What a server's error means to a caller. The first word decides, or the beginning of the text
-/// where the server uses the catch-all `ERR`.
-const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
+/// where the server uses the catch-all `ERR`. After the kind and whether it passes by itself come the
+/// code and the message.
+const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str, &str)] = &[
     // Not ready, or no longer the server that takes writes: trouble that passes.
     (
         "LOADING",
         ErrorKind::Connection,
         true,
+        "loading",
         "the server is loading its data",
     ),
     (
         "READONLY",
         ErrorKind::Connection,
         true,
+        "readonly",
         "the server is a read-only replica",
     ),
     (
         "MASTERDOWN",
         ErrorKind::Connection,
         true,
+        "masterdown",
         "the replica has lost its primary",
     ),
     (
         "NOREPLICAS",
         ErrorKind::Connection,
         true,
+        "noreplicas",
         "the server has too few replicas to take writes",
     ),
     (
         "CLUSTERDOWN",
         ErrorKind::Connection,
         true,
+        "clusterdown",
         "the cluster is down",
     ),
     (
         "TRYAGAIN",
         ErrorKind::Connection,
         true,
+        "tryagain",
         "the slot is being moved",
     ),
     (
         "UNBLOCKED",
         ErrorKind::Connection,
         true,
+        "unblocked",
         "the server is changing its role",
     ),
     // No capacity left.
@@ -58,18 +68,21 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "OOM",
         ErrorKind::Overloaded,
         true,
+        "oom",
         "the server is out of memory",
     ),
     (
         "BUSY",
         ErrorKind::Overloaded,
         true,
+        "busy",
         "the server is busy running a script",
     ),
     (
         "ERR max number of clients",
         ErrorKind::Overloaded,
         true,
+        "max_clients",
         "the server has too many clients",
     ),
     // Somebody has to correct something.
@@ -77,96 +90,112 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "NOAUTH",
         ErrorKind::Configuration,
         false,
+        "auth",
         "the server requires a password",
     ),
     (
         "WRONGPASS",
         ErrorKind::Configuration,
         false,
+        "auth",
         "the server refuses the user or the password",
     ),
     (
         "EXECABORT",
         ErrorKind::Configuration,
         false,
+        "execabort",
         "the server refused a command of the transaction; may the user run all of them?",
     ),
     (
         "NOPERM",
         ErrorKind::Configuration,
         false,
+        "noperm",
         "the user may not run this command on this key",
     ),
     (
         "MISCONF",
         ErrorKind::Configuration,
         false,
+        "misconf",
         "the server cannot save its data and takes no writes",
     ),
     (
         "DENIED",
         ErrorKind::Configuration,
         false,
+        "denied",
         "the server's protected mode refuses this client",
     ),
     (
         "MOVED",
         ErrorKind::Configuration,
         false,
+        "topology",
         "the server is a node of a cluster and the key is elsewhere; choose the topology cluster (CACHE_REDIS_TOPOLOGY)",
     ),
     (
         "ASK",
         ErrorKind::Configuration,
         false,
+        "topology",
         "the server is a node of a cluster and the key is moving; choose the topology cluster (CACHE_REDIS_TOPOLOGY)",
     ),
     (
         "CROSSSLOT",
         ErrorKind::Configuration,
         false,
+        "topology",
         "the server is a node of a cluster and the keys are apart; choose the topology cluster (CACHE_REDIS_TOPOLOGY)",
     ),
     (
         "ERR AUTH",
         ErrorKind::Configuration,
         false,
+        "auth",
         "the server has no password set, but one was given",
     ),
     (
         "ERR Client sent AUTH",
         ErrorKind::Configuration,
         false,
+        "auth",
         "the server has no password set, but one was given",
     ),
     (
         "ERR invalid password",
         ErrorKind::Configuration,
         false,
+        "auth",
         "the server refuses the user or the password",
     ),
     (
         "ERR DB index",
         ErrorKind::Configuration,
         false,
+        "database",
         "the server has no database of this number",
     ),
     (
         "ERR invalid DB index",
         ErrorKind::Configuration,
         false,
+        "database",
         "the server has no database of this number",
     ),
     (
         "ERR This instance has cluster support disabled",
         ErrorKind::Configuration,
         false,
+        "topology",
         "the server is not a node of a cluster; choose the topology standalone (CACHE_REDIS_TOPOLOGY)",
     ),
     (
         "ERR SELECT is not allowed",
         ErrorKind::Configuration,
         false,
+        "topology",
         "the server is a node of a cluster and has only database 0",
     ),
     // The entry is not what the command needs.
@@ -174,36 +203,42 @@ const SERVER_ERRORS: &[(&str, ErrorKind, bool, &str)] = &[
         "WRONGTYPE",
         ErrorKind::Serialization,
         false,
+        "wrongtype",
         "the key holds something other than a string",
     ),
     (
         "ERR value is not an integer",
         ErrorKind::NotACounter,
         false,
+        "not_a_counter",
         "the entry is not a counter",
     ),
     (
         "ERR increment or decrement would overflow",
         ErrorKind::Overflow,
         false,
+        "overflow",
         "the counter would leave the range of 64 bits",
     ),
     (
         "ERR The user executing the script",
         ErrorKind::Configuration,
         false,
+        "noperm",
         "the user may not run this command on this key",
     ),
     (
         "ERR Unknown Redis command called from script",
         ErrorKind::Unsupported,
         false,
+        "unknown_command",
         "the server does not know the command",
     ),
     (
         "ERR unknown command",
         ErrorKind::Unsupported,
         false,
+        "unknown_command",
         "the server does not know the command",
     ),
 ];
@@ -220,12 +255,13 @@ pub(crate) fn from_server(error: &ServerError) -> CacheError {
             code == *beginning
         }
     });
-    let Some((_, kind, transient, meaning)) = known else {
+    let Some((_, kind, transient, word, meaning)) = known else {
         let message = format!("the server refused the command with {}", printable(code));
         return CacheError::new(ErrorKind::Backend, message).with_backend(BACKEND);
     };
     CacheError::new(*kind, *meaning)
         .with_transient(*transient)
+        .with_code(word)
         .with_backend(BACKEND)
 }
 
@@ -256,10 +292,14 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     pub(crate) reason: String,
+    /// The cause in one word; see [`CacheError::code`].
+    pub(crate) code: &'static str,
     /// Whether the command may have reached the server.
     pub(crate) sent: bool,
     /// Whether the server was there and hung up.
     pub(crate) is_hang_up: bool,
+    /// Whether it is a time limit that ended the exchange, whatever the kind says.
+    pub(crate) is_stalled: bool,
 }
 
 impl Failure {
@@ -267,24 +307,62 @@ impl Failure {
         Self {
             kind,
             reason: reason.into(),
+            code: kind.as_str(),
             sent: false,
             is_hang_up: false,
+            is_stalled: false,
         }
     }
 
-    pub(crate) fn no_answer(patience: Duration) -> Self {
+    /// Names the cause in one word. Defaults to the word of the kind.
+    pub(crate) fn with_code(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Nothing came in time, while the exchange was in `phase`.
+    pub(crate) fn no_answer(phase: &'static str, patience: Duration) -> Self {
         Self::new(
             ErrorKind::Timeout,
             format!("no answer within {}ms", patience.as_millis()),
         )
+        .with_code(phase)
     }
 
     /// The connection ended under the call.
     pub(crate) fn hang_up() -> Self {
         Self {
             is_hang_up: true,
-            ..Self::new(ErrorKind::Connection, "the connection was closed")
+            ..Self::new(ErrorKind::Connection, CLOSED)
         }
+        .with_code("closed")
+    }
+
+    /// Says how the connection under it ended, where the client only knows that it did.
+    pub(crate) fn ended_by(self, ending: &'static str) -> Self {
+        if self.is_hang_up && self.code == "closed" {
+            return self.with_code(ending);
+        }
+        self
+    }
+
+    /// What came was not what Redis says.
+    pub(crate) fn not_redis() -> Self {
+        let reason = "the server does not speak the Redis protocol";
+        Self::new(ErrorKind::Connection, reason).with_code("resp")
+    }
+
+    /// No connection came about, for a reason of the network or of this machine.
+    pub(crate) fn unreachable(error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                "no route to the server".to_owned()
+            }
+            // Names that do not resolve and exhausted descriptors explain themselves.
+            _ => error.to_string(),
+        };
+        Self::new(ErrorKind::Connection, reason).with_code(io_code(error))
     }
 
     /// What the client reports about its connection.
@@ -292,13 +370,10 @@ impl Failure {
         use redis::ErrorKind as Client;
 
         match error.kind() {
-            Client::Parse | Client::UnexpectedReturnType => Self::new(
-                ErrorKind::Connection,
-                "the server does not speak the Redis protocol",
-            ),
+            Client::Parse | Client::UnexpectedReturnType => Self::not_redis(),
             Client::Io => Self {
                 is_hang_up: error.is_connection_dropped() && !error.is_connection_refusal(),
-                ..Self::new(ErrorKind::Connection, io_reason(error))
+                ..Self::from_io(error)
             },
             Client::Server(_) | Client::Extension => match ServerError::try_from(error.clone()) {
                 Ok(server) => Self::from_server(&server),
@@ -308,10 +383,17 @@ impl Failure {
         }
     }
 
+    fn from_io(error: &RedisError) -> Self {
+        let source = error.source();
+        let io_error = source.and_then(|source| source.downcast_ref::<io::Error>());
+        let code = io_error.map_or("closed", io_code);
+        Self::new(ErrorKind::Connection, io_reason(error)).with_code(code)
+    }
+
     /// An error reply while a connection is made.
     pub(crate) fn from_server(error: &ServerError) -> Self {
         let error = from_server(error);
-        Self::new(error.kind(), error.message())
+        Self::new(error.kind(), error.message()).with_code(error.code())
     }
 
     /// The error that callers see.
@@ -322,21 +404,54 @@ impl Failure {
             .with_attempt(attempt, waited);
         CacheError::from_source(self.kind, source)
             .with_backend(BACKEND)
+            .with_code(self.code)
             .with_may_have_happened(sent)
     }
 }
 
-fn io_reason(error: &RedisError) -> String {
+const CLOSED: &str = "the connection was closed";
+
+/// The code of an error that says that this process or this machine has no descriptor, port or
+/// buffer left. The server has no part in it.
+pub(crate) const LOCAL_EXHAUSTED: &str = "local_exhausted";
+
+/// What the system calls these on Linux, and so on everything that Lambda is: no descriptor left in
+/// the process, none in the system, no buffer.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
+
+/// What an error of the network is about, in one word.
+pub(crate) fn io_code(error: &io::Error) -> &'static str {
+    if matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS)) {
+        return LOCAL_EXHAUSTED;
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused",
+        io::ErrorKind::ConnectionReset => "reset",
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::UnexpectedEof => "closed",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        io::ErrorKind::AddrNotAvailable => LOCAL_EXHAUSTED,
+        // The kernel gave up on a peer that acknowledges nothing.
+        io::ErrorKind::TimedOut => "silent",
+        _ => ErrorKind::Connection.as_str(),
+    }
+}
+
+fn io_reason(error: &RedisError) -> &'static str {
     if error.is_connection_refusal() {
-        return "connection refused".to_owned();
+        return "connection refused";
     }
     if error.is_connection_dropped() {
-        return "the connection was closed".to_owned();
+        return CLOSED;
     }
     if error.is_timeout() {
-        return "the connection timed out".to_owned();
+        return "the connection timed out";
     }
-    "the connection failed".to_owned()
+    "the connection failed"
 }
 
 /// A server's error code if it looks like one.
@@ -364,154 +479,212 @@ mod tests {
                 "LOADING Redis is loading the dataset in memory",
                 ErrorKind::Connection,
                 true,
+                "loading",
             ),
             (
                 "READONLY You can't write against a read only replica.",
                 ErrorKind::Connection,
                 true,
+                "readonly",
             ),
             (
                 "MASTERDOWN Link with MASTER is down",
                 ErrorKind::Connection,
                 true,
+                "masterdown",
             ),
             (
                 "NOREPLICAS Not enough good replicas to write.",
                 ErrorKind::Connection,
                 true,
+                "noreplicas",
             ),
             (
                 "CLUSTERDOWN The cluster is down",
                 ErrorKind::Connection,
                 true,
+                "clusterdown",
             ),
             (
                 "TRYAGAIN Multiple keys request during rehashing of slot",
                 ErrorKind::Connection,
                 true,
+                "tryagain",
             ),
             (
                 "OOM command not allowed when used memory > 'maxmemory'.",
                 ErrorKind::Overloaded,
                 true,
+                "oom",
             ),
             (
                 "BUSY Redis is busy running a script.",
                 ErrorKind::Overloaded,
                 true,
+                "busy",
             ),
             (
                 "ERR max number of clients reached",
                 ErrorKind::Overloaded,
                 true,
+                "max_clients",
             ),
             (
                 "NOAUTH Authentication required.",
                 ErrorKind::Configuration,
                 false,
+                "auth",
             ),
             (
                 "WRONGPASS invalid username-password pair or user is disabled.",
                 ErrorKind::Configuration,
                 false,
+                "auth",
             ),
             (
                 "EXECABORT Transaction discarded because of previous errors.",
                 ErrorKind::Configuration,
                 false,
+                "execabort",
             ),
             (
                 "NOPERM this user has no permissions to run the 'get' command",
                 ErrorKind::Configuration,
                 false,
+                "noperm",
             ),
             (
                 "MISCONF Redis is configured to save RDB snapshots",
                 ErrorKind::Configuration,
                 false,
+                "misconf",
             ),
-            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Configuration, false),
-            ("ASK 3999 127.0.0.1:6381", ErrorKind::Configuration, false),
+            (
+                "MOVED 3999 127.0.0.1:6381",
+                ErrorKind::Configuration,
+                false,
+                "topology",
+            ),
+            (
+                "ASK 3999 127.0.0.1:6381",
+                ErrorKind::Configuration,
+                false,
+                "topology",
+            ),
             (
                 "CROSSSLOT Keys in request don't hash to the same slot",
                 ErrorKind::Configuration,
                 false,
+                "topology",
             ),
             (
                 "ERR AUTH <password> called without any password configured",
                 ErrorKind::Configuration,
                 false,
+                "auth",
             ),
             (
                 "ERR DB index is out of range",
                 ErrorKind::Configuration,
                 false,
+                "database",
             ),
             (
                 "WRONGTYPE Operation against a key holding the wrong kind of value",
                 ErrorKind::Serialization,
                 false,
+                "wrongtype",
             ),
             (
                 "ERR value is not an integer or out of range",
                 ErrorKind::NotACounter,
                 false,
+                "not_a_counter",
             ),
             (
                 "ERR increment or decrement would overflow",
                 ErrorKind::Overflow,
                 false,
+                "overflow",
             ),
             (
                 "ERR unknown command 'GETX', with args beginning with: 'secret'",
                 ErrorKind::Unsupported,
                 false,
+                "unknown_command",
             ),
             (
                 "UNBLOCKED force unblock from blocking operation",
                 ErrorKind::Connection,
                 true,
+                "unblocked",
             ),
             (
                 "DENIED Redis is running in protected mode",
                 ErrorKind::Configuration,
                 false,
+                "denied",
             ),
             (
                 "ERR Client sent AUTH, but no password is set",
                 ErrorKind::Configuration,
                 false,
+                "auth",
             ),
-            ("ERR invalid password", ErrorKind::Configuration, false),
-            ("ERR invalid DB index", ErrorKind::Configuration, false),
+            (
+                "ERR invalid password",
+                ErrorKind::Configuration,
+                false,
+                "auth",
+            ),
+            (
+                "ERR invalid DB index",
+                ErrorKind::Configuration,
+                false,
+                "database",
+            ),
             (
                 "ERR This instance has cluster support disabled",
                 ErrorKind::Configuration,
                 false,
+                "topology",
             ),
             (
                 "ERR SELECT is not allowed in cluster mode",
                 ErrorKind::Configuration,
                 false,
+                "topology",
             ),
             (
                 "ERR The user executing the script can't run this",
                 ErrorKind::Configuration,
                 false,
+                "noperm",
             ),
             (
                 "ERR Unknown Redis command called from script",
                 ErrorKind::Unsupported,
                 false,
+                "unknown_command",
             ),
-            ("ERR something nobody has seen", ErrorKind::Backend, false),
-            ("NEWCODE of the future", ErrorKind::Backend, false),
+            (
+                "ERR something nobody has seen",
+                ErrorKind::Backend,
+                false,
+                "backend",
+            ),
+            (
+                "NEWCODE of the future",
+                ErrorKind::Backend,
+                false,
+                "backend",
+            ),
         ];
-        for (line, kind, transient) in cases {
+        for (line, kind, transient, code) in cases {
             let error = from_server(&server_error(line));
             assert_eq!(
-                (error.kind(), error.is_transient()),
-                (kind, transient),
+                (error.kind(), error.is_transient(), error.code()),
+                (kind, transient, code),
                 "{line}"
             );
             assert!(!error.may_have_happened(), "{line}");

@@ -37,6 +37,7 @@ mod client;
 mod credentials;
 mod error;
 mod options;
+mod resolver;
 #[cfg(feature = "secrets-manager")]
 mod secrets;
 mod storage;
@@ -50,6 +51,7 @@ pub use cache_core::{
 };
 pub use credentials::{Credentials, CredentialsProvider, PasswordFile};
 pub use options::{RedisOptions, TlsOptions};
+pub use resolver::Resolver;
 #[cfg(feature = "secrets-manager")]
 pub use secrets::PasswordSecret;
 pub use storage::RedisCacheStorage;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use cache_core::settings::settle;
 use cache_core::{
-    CacheError, Clock, ConfigurationError, ConfigurationErrors, StorageInfo, SystemClock, Topology,
-    millis, secs,
+    CacheError, Clock, ConfigurationError, ConfigurationErrors, Observers, StorageInfo,
+    SystemClock, Topology, millis, secs,
 };
 
 use crate::address::{Address, is_host};
+use crate::client::Names;
 use crate::credentials::{Credentials, CredentialsProvider, FixedPassword};
+use crate::resolver::Resolver;
 
 mod encryption;
 mod environment;
@@ -75,6 +77,8 @@ pub struct RedisOptions {
     more_seeds: Vec<Address>,
     credentials: Option<Arc<dyn CredentialsProvider>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observers: Observers,
+    pub(crate) names: Names,
 }
 
 /// The longest string that Redis stores.
@@ -106,6 +110,8 @@ impl RedisOptions {
             more_seeds: Vec::new(),
             credentials: None,
             clock: Arc::new(SystemClock::new()),
+            observers: Observers::none(),
+            names: Names::default(),
         }
     }
 
@@ -231,6 +237,20 @@ impl RedisOptions {
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Who is told of connections, time limits, repetitions and redirects. Defaults to nobody.
+    #[must_use]
+    pub fn with_observers(mut self, observers: Observers) -> Self {
+        self.observers = observers;
+        self
+    }
+
+    /// Who finds the addresses of hosts. Defaults to the system.
+    #[must_use]
+    pub fn with_resolver(mut self, resolver: impl Resolver) -> Self {
+        self.names = Names::new(resolver);
         self
     }
 
@@ -380,6 +400,8 @@ impl fmt::Debug for RedisOptions {
             more_seeds,
             credentials,
             clock: _,
+            observers,
+            names: _,
         } = self;
         f.debug_struct("RedisOptions")
             .field("host", host)
@@ -397,6 +419,7 @@ impl fmt::Debug for RedisOptions {
             .field("bulk_timeout", bulk_timeout)
             .field("clear_timeout", clear_timeout)
             .field("max_value_bytes", max_value_bytes)
+            .field("observers", observers)
             .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cache_core::wire::{self, Header, WireError};
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, ErrorKind,
-    Expiry, NewEntry, Operation, Result, Shard, StorageCounters, StorageInfo, StorageStats,
+    Event, Expiry, NewEntry, Operation, Result, Shard, StorageCounters, StorageInfo, StorageStats,
     TimeLeft, Timestamp, Ttl,
 };
 
@@ -72,6 +72,7 @@ impl RedisCacheStorage {
         let client = Client::new(options)?;
         let info = StorageInfo::new(BACKEND)
             .with_address(client.address())
+            .with_patience(client.options().attempt_timeout)
             .with_max_value_bytes(max_value_bytes)
             .with_clock(std::sync::Arc::clone(client.clock()));
         Ok(Self {
@@ -122,7 +123,20 @@ impl RedisCacheStorage {
         self.check(operation, key)?;
         exchange
             .await
-            .map_err(|error| error.with_operation(operation).with_key(key))
+            .map_err(|error| self.failed(error, operation, key))
+    }
+
+    /// Says in an error what it was about, and tells of entries that cannot be read.
+    fn failed(&self, error: CacheError, operation: Operation, key: &CacheKey) -> CacheError {
+        if error.kind() == ErrorKind::Serialization {
+            let reason = match error.code() {
+                "wrongtype" => "type",
+                _ => "header",
+            };
+            let observers = &self.client.options().observers;
+            observers.tell(&Event::DecodeError { reason });
+        }
+        error.with_operation(operation).with_key(key)
     }
 
     /// The entry in `stored` unless it is past its stale budget. `ttl` is the server's own, as PTTL
@@ -158,7 +172,7 @@ impl RedisCacheStorage {
             .map(|(key, check)| {
                 check?;
                 let outcome = outcomes.next().unwrap_or_else(|| Err(missing()));
-                outcome.map_err(|error| error.with_operation(operation).with_key(key))
+                outcome.map_err(|error| self.failed(error, operation, key))
             })
             .collect()
     }
@@ -266,8 +280,8 @@ impl CacheStorage for RedisCacheStorage {
         &self.info
     }
 
-    fn shard(&self, _: &CacheKey) -> Option<Shard> {
-        None
+    fn shard(&self, key: &CacheKey) -> Option<Shard> {
+        self.client.shard(key)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
@@ -350,7 +364,7 @@ impl CacheStorage for RedisCacheStorage {
             .collect();
         let written = self.client.set_many(&writes).await;
         for ((at, key), outcome) in keys.iter().zip(written) {
-            outcomes[*at] = outcome.map_err(|error| error.with_operation(operation).with_key(key));
+            outcomes[*at] = outcome.map_err(|error| self.failed(error, operation, key));
         }
         outcomes
             .iter()

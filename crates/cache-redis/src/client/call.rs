@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cache_core::{ErrorKind, Result};
+use cache_core::{ErrorKind, Observers, Result};
 use redis::{RedisError, Value, cmd};
 use tokio::time::Instant;
 
@@ -11,6 +11,7 @@ use super::lane::Lane;
 use super::link::{Exchange, Link, Payload};
 use super::node::Node;
 use super::silence::{DOUBT_AFTER, DOUBTFUL_PATIENCE};
+use super::tell;
 use crate::error::{Failure, from_server, is_demoted};
 
 /// What may be done when an attempt fails in a way that leaves its outcome open.
@@ -81,7 +82,8 @@ impl Node {
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer> {
         if call.budget.started >= call.budget.deadline {
             // Sent all the same, it would be one more timeout on a connection that may be fine.
-            let failure = Failure::new(ErrorKind::Timeout, "no time was left to begin");
+            let failure = Failure::new(ErrorKind::Timeout, "no time was left to begin")
+                .with_code("operation");
             return Err(failure.into_error(self.place(), 1, Duration::ZERO));
         }
         let lane = self.lane();
@@ -120,7 +122,7 @@ impl Node {
             let (ready, outcome) = match first.take() {
                 Some(first) => first,
                 None => {
-                    let fit = fit_connection(lane, &call).await;
+                    let fit = fit_connection(lane, &call, &self.observers).await;
                     let mut ready = fit.map_err(failed)?;
                     let outcome = ready.exchange(&call, attempt).await;
                     (ready, outcome)
@@ -129,7 +131,7 @@ impl Node {
             let pulse = ready.link.pulse();
             let answered = |reply: Value| {
                 if is_demotion(&reply) {
-                    pulse.give_up();
+                    pulse.give_up("demoted");
                 }
                 let may_have_run = was_sent;
                 Ok(Answer {
@@ -142,18 +144,21 @@ impl Node {
                 Exchange::Failed(error) => match refusal(error) {
                     Ok(reply) => return answered(reply),
                     Err(failure) => {
-                        pulse.give_up();
+                        let failure = failure.ended_by(pulse.ending());
+                        pulse.give_up(failure.code);
+                        tell::garbage(&self.observers, &failure);
                         failure
                     }
                 },
-                Exchange::Ended => Failure::hang_up(),
-                Exchange::TooLate if ready.is_doubtful => {
-                    pulse.give_up();
-                    Failure::no_answer(started.elapsed())
-                }
+                Exchange::Ended => Failure::hang_up().ended_by(pulse.ending()),
                 Exchange::TooLate => {
-                    call.repeat = Repeat::Never;
-                    Failure::no_answer(started.elapsed())
+                    tell::timeout(&self.observers, "read");
+                    if ready.is_doubtful {
+                        ready.link.give_up_silent();
+                    } else {
+                        call.repeat = Repeat::Never;
+                    }
+                    Failure::no_answer("read", started.elapsed())
                 }
             };
             failure.sent = call.is_write;
@@ -162,6 +167,7 @@ impl Node {
                 Repeat::Same => {}
                 Repeat::With(payload) => call.payload = payload,
             }
+            tell::retry(&self.observers);
             was_sent = call.is_write;
             attempt += 1;
         }
@@ -222,7 +228,7 @@ impl Ready {
         let reads_before = self.link.pulse().reads();
         let outcome = self.link.exchange(call.payload, self.since, until).await;
         if matches!(outcome, Exchange::TooLate) {
-            self.link.pulse().note_timeout(reads_before);
+            self.link.note_timeout(reads_before);
         }
         outcome
     }
@@ -238,7 +244,11 @@ fn is_demotion(reply: &Value) -> bool {
 }
 
 /// A connection that was looked at as closely as `call` requires, dialed if need be.
-async fn fit_connection(lane: &Lane, call: &Call<'_>) -> Result<Ready, Failure> {
+async fn fit_connection(
+    lane: &Lane,
+    call: &Call<'_>,
+    observers: &Observers,
+) -> Result<Ready, Failure> {
     let deadline = call.budget.deadline;
     loop {
         let mut link = match lane.at_hand(Instant::now()) {
@@ -246,10 +256,17 @@ async fn fit_connection(lane: &Lane, call: &Call<'_>) -> Result<Ready, Failure> 
             None => lane.connection(deadline).await?,
         };
         let mut is_doubtful = link.pulse().silence(Instant::now()) >= DOUBT_AFTER;
+        if is_doubtful {
+            tell::thaw(observers, "doubt");
+        }
         if matches!(call.repeat, Repeat::Never) {
             // What cannot be repeated is not sent to where nobody listens.
-            if link.is_at_its_end().await || (is_doubtful && !answers(&mut link, deadline).await) {
-                link.pulse().give_up();
+            if link.is_at_its_end().await {
+                link.pulse().give_up("closed");
+                continue;
+            }
+            if is_doubtful && !answers(&mut link, deadline).await {
+                link.give_up_silent();
                 continue;
             }
             is_doubtful = false;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use cache_core::{CacheError, ErrorKind, Result, Topology};
+use cache_core::{CacheError, ErrorKind, Event, Result, Shard, Topology};
 use redis::{Value, cmd};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -24,10 +24,14 @@ use crate::error::{Failure, Place, from_server};
 use crate::options::RedisOptions;
 
 mod asking;
+mod doubt;
 mod each;
+mod suspects;
 mod table;
 
 use asking::ask;
+use doubt::{Doubts, Reason};
+use suspects::Suspects;
 use table::Table;
 
 /// How often one call is sent to another server than before.
@@ -51,7 +55,8 @@ pub(super) struct Cluster {
     shown_address: String,
     table: RwLock<Option<Arc<Table>>>,
     /// Whether something happened that the map of slots does not explain.
-    is_doubtful: AtomicBool,
+    doubts: Doubts,
+    suspects: Suspects,
     is_closed: AtomicBool,
     next: AtomicUsize,
     /// Held by whoever reads the map.
@@ -72,14 +77,16 @@ struct Readings {
 /// settles it.
 struct Doubt<'a> {
     cluster: &'a Cluster,
+    reason: Reason,
     is_settled: bool,
 }
 
 impl<'a> Doubt<'a> {
     fn taken_from(cluster: &'a Cluster) -> Self {
-        cluster.is_doubtful.store(false, Ordering::Release);
+        let reason = cluster.doubts.take();
         Self {
             cluster,
+            reason: reason.unwrap_or(Reason::Start),
             is_settled: false,
         }
     }
@@ -88,7 +95,7 @@ impl<'a> Doubt<'a> {
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.cluster.doubt();
+            self.cluster.doubts.note(self.reason);
         }
     }
 }
@@ -106,7 +113,8 @@ impl Cluster {
             options: Arc::clone(options),
             shown_address: options.address_text(),
             table: RwLock::new(None),
-            is_doubtful: AtomicBool::new(false),
+            doubts: Doubts::default(),
+            suspects: Suspects::default(),
             is_closed: AtomicBool::new(false),
             next: AtomicUsize::new(0),
             reading: Mutex::new(Readings::default()),
@@ -119,7 +127,7 @@ impl Cluster {
     /// A redirected call was not executed, so it is sent on whatever it is. After trouble with a
     /// server the call goes to another one only if the slot has moved there meanwhile and the call
     /// may be repeated.
-    pub(super) async fn call(&self, key: &[u8], mut call: Call<'_>) -> Result<Value> {
+    pub(super) async fn call(self: &Arc<Self>, key: &[u8], mut call: Call<'_>) -> Result<Value> {
         let slot = slot_of(key);
         let deadline = call.budget.deadline;
         let mut may_have_run = false;
@@ -164,7 +172,7 @@ impl Cluster {
     }
 
     /// A server, another one each time.
-    pub(super) async fn any(&self, deadline: Instant) -> Result<Arc<Node>> {
+    pub(super) async fn any(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Node>> {
         let table = self.table(deadline).await?;
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let node = table
@@ -175,8 +183,15 @@ impl Cluster {
         node.map(Arc::clone).ok_or_else(|| self.uncovered())
     }
 
+    /// The server that `key` belongs to by the map as it is; none where there is no map.
+    pub(super) fn shard(&self, key: &[u8]) -> Option<Shard> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let owner = table.as_ref()?.owner(slot_of(key))?;
+        Some(owner.shard().clone())
+    }
+
     /// Every server that has slots.
-    pub(super) async fn primaries(&self, deadline: Instant) -> Result<Vec<Arc<Node>>> {
+    pub(super) async fn primaries(self: &Arc<Self>, deadline: Instant) -> Result<Vec<Arc<Node>>> {
         Ok(self.table(deadline).await?.nodes().to_vec())
     }
 
@@ -199,7 +214,11 @@ impl Cluster {
         node: &Arc<Node>,
         deadline: Instant,
     ) -> Option<Step> {
-        match Redirect::in_reply(reply, node.address()) {
+        let redirect = Redirect::in_reply(reply, node.address());
+        if let Some(redirect) = &redirect {
+            self.tell_redirect(redirect);
+        }
+        match redirect {
             Some(Redirect::Moved(slot, address)) => Some(Step {
                 node: self.moved(slot, &address),
                 is_asking: false,
@@ -208,7 +227,10 @@ impl Cluster {
                 node: self.asked(&address),
                 is_asking: true,
             }),
-            None if is_outdated(reply) => self.successor(slot, node, deadline).await,
+            None if is_outdated(reply) => {
+                self.suspect(node);
+                self.successor(slot, node, deadline).await
+            }
             None => None,
         }
     }
@@ -225,8 +247,8 @@ impl Cluster {
         if !matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) {
             return None;
         }
+        self.suspect(node);
         if error.may_have_happened() && matches!(repeat, Repeat::Never) {
-            self.doubt();
             return None;
         }
         self.successor(slot, node, deadline).await
@@ -234,7 +256,6 @@ impl Cluster {
 
     /// The server that has taken the slot over from `node`, if the map now says so.
     async fn successor(&self, slot: u16, node: &Arc<Node>, deadline: Instant) -> Option<Step> {
-        self.doubt();
         self.reread(deadline).await;
         let table = self.known_table()?;
         let owner = table.owner(slot)?;
@@ -244,20 +265,25 @@ impl Cluster {
         })
     }
 
-    async fn owner(&self, slot: u16, deadline: Instant) -> Result<Arc<Node>> {
-        let table = self.table(deadline).await?;
-        match table.owner(slot) {
-            Some(node) => Ok(Arc::clone(node)),
-            None => {
-                self.doubt();
-                Err(self.uncovered())
-            }
-        }
+    async fn owner(self: &Arc<Self>, slot: u16, deadline: Instant) -> Result<Arc<Node>> {
+        let covers = |table: &Table| table.owner(slot).is_some();
+        let table = self.table_that(covers, deadline).await?;
+        let owner = table.owner(slot).map(Arc::clone);
+        owner.ok_or_else(|| self.uncovered())
     }
 
-    /// Notes that the map of slots is out of date; the next call that may reads it again.
-    fn doubt(&self) {
-        self.is_doubtful.store(true, Ordering::Release);
+    /// Notes that the map of slots is out of date, since `node` is in trouble.
+    fn suspect(&self, node: &Arc<Node>) {
+        self.suspects.add(node, Instant::now());
+        self.doubts.note(Reason::Unreachable);
+    }
+
+    fn tell_redirect(&self, redirect: &Redirect) {
+        let kind = match redirect {
+            Redirect::Moved(..) => "moved",
+            Redirect::Ask(_) => "ask",
+        };
+        self.options.observers.tell(&Event::Redirect { kind });
     }
 
     /// The server that a slot has moved to, noted unless it is known already.
@@ -267,7 +293,7 @@ impl Cluster {
         if let Some(owner) = owner.filter(|owner| owner.address() == address) {
             return Arc::clone(owner);
         }
-        self.doubt();
+        self.doubts.note(Reason::Moved);
         self.remember(address, |table, node| table.with_owner(slot, node))
     }
 
@@ -293,10 +319,11 @@ impl Cluster {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let known = table.as_ref().and_then(|table| table.node_at(address));
         let node = known.unwrap_or_else(|| Arc::new(Node::new(&self.options, address)));
-        if let Some(known) = &*table {
-            *table = Some(Arc::new(note(known, &node)));
-        }
+        let noted = table.as_deref().map(|known| Arc::new(note(known, &node)));
+        let before = noted.and_then(|noted| table.replace(noted));
         drop(table);
+        // Connections may go with it, which is told, and so not under the lock.
+        drop(before);
         self.close_if_closed(&node);
         node
     }
@@ -315,22 +342,49 @@ impl Cluster {
             .clone()
     }
 
-    /// The map of slots: the known one, read again first if it is in doubt and due.
-    async fn table(&self, deadline: Instant) -> Result<Arc<Table>> {
-        if self.is_doubtful.load(Ordering::Acquire) {
-            self.reread(deadline).await;
+    /// The map of slots. The known one will do; where it is in doubt and due it is read again
+    /// beside the caller, who has no part in the trouble and does not wait for it.
+    async fn table(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Table>> {
+        let Some(table) = self.known_table() else {
+            return self.first_table(deadline).await;
+        };
+        if self.doubts.is_any() && self.is_due() {
+            let cluster = Arc::clone(self);
+            // Nothing depends on it: those in trouble read the map themselves.
+            tokio::spawn(async move {
+                let patience = cluster.options.timeout;
+                cluster.reread(Instant::now() + patience).await;
+            });
         }
-        match self.known_table() {
-            Some(table) => Ok(table),
-            None => self.first_table(deadline).await,
+        Ok(table)
+    }
+
+    /// The map of slots, read again first where it is known not to do and due.
+    async fn table_that(
+        self: &Arc<Self>,
+        will_do: impl Fn(&Table) -> bool,
+        deadline: Instant,
+    ) -> Result<Arc<Table>> {
+        let table = self.table(deadline).await?;
+        if will_do(&table) {
+            return Ok(table);
         }
+        self.doubts.note(Reason::Doubt);
+        self.reread(deadline).await;
+        Ok(self.known_table().unwrap_or(table))
+    }
+
+    /// Whether the map may be read again by now, and is not being read.
+    fn is_due(&self) -> bool {
+        let readings = self.reading.try_lock();
+        readings.is_ok_and(|readings| readings.is_due())
     }
 
     /// Reads the map for the first time; one caller reads, the others wait for what comes of it.
     async fn first_table(&self, deadline: Instant) -> Result<Arc<Table>> {
         let began = Instant::now();
         let Ok(mut readings) = timeout_at(deadline, self.reading.lock()).await else {
-            let failure = Failure::no_answer(began.elapsed());
+            let failure = Failure::no_answer("operation", began.elapsed());
             return Err(failure.into_error(self.place(), 1, began.elapsed()));
         };
         if let Some(table) = self.known_table() {
@@ -351,9 +405,7 @@ impl Cluster {
         let Ok(mut readings) = self.reading.try_lock() else {
             return;
         };
-        let now = Instant::now();
-        let is_due = readings.not_before.is_none_or(|due| due <= now);
-        if is_due && self.known_table().is_some() {
+        if readings.is_due() && self.known_table().is_some() {
             // The outcome is in the map and in the doubt that stays.
             _ = self.read_table(deadline, &mut readings).await;
         }
@@ -371,10 +423,17 @@ impl Cluster {
         for (at, node) in informants.into_iter().enumerate() {
             match self.layout_of(&node, deadline, at == last).await {
                 Ok(layout) if !layout.ranges.is_empty() => {
-                    doubt.is_settled = true;
                     readings.rest();
                     readings.seeds.clear();
-                    return Ok(self.install(&layout, &node));
+                    let table = self.install(&layout, &node);
+                    let is_open = self.suspects.have_slots(&table, Instant::now());
+                    self.tell_refresh(doubt.reason, "ok");
+                    if is_open {
+                        doubt.reason = Reason::Unreachable;
+                    } else {
+                        doubt.is_settled = true;
+                    }
+                    return Ok(table);
                 }
                 Ok(_) => {}
                 Err(error) => failure = error,
@@ -388,6 +447,7 @@ impl Cluster {
             readings.seeds.clear();
         }
         readings.last_failure = Some((Instant::now(), failure.clone()));
+        self.tell_refresh(doubt.reason, "error");
         Err(failure)
     }
 
@@ -461,8 +521,10 @@ impl Cluster {
                 .unwrap_or_else(|| Arc::new(Node::new(&self.options, address)))
         };
         let table = Arc::new(Table::new(layout, node_at));
-        *known = Some(Arc::clone(&table));
+        let before = known.replace(Arc::clone(&table));
         drop(known);
+        // Connections may go with it, which is told, and so not under the lock.
+        drop(before);
         table
             .nodes()
             .iter()
@@ -477,12 +539,20 @@ impl Cluster {
         }
     }
 
+    fn tell_refresh(&self, reason: Reason, result: &'static str) {
+        let reason = reason.as_str();
+        let event = Event::TopologyRefresh { reason, result };
+        self.options.observers.tell(&event);
+    }
+
     fn uncovered(&self) -> CacheError {
         self.trouble("no server of the cluster serves the key's slot")
+            .with_code("shard")
     }
 
     fn trouble(&self, message: &str) -> CacheError {
-        Failure::new(ErrorKind::Connection, message).into_error(self.place(), 1, Duration::ZERO)
+        let failure = Failure::new(ErrorKind::Connection, message).with_code("topology");
+        failure.into_error(self.place(), 1, Duration::ZERO)
     }
 
     fn place(&self) -> Place<'_> {
@@ -494,6 +564,11 @@ impl Cluster {
 }
 
 impl Readings {
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        self.not_before.is_none_or(|due| due <= now)
+    }
+
     /// Lets a while pass before the next reading.
     fn rest(&mut self) {
         let jitter = Duration::from_millis(fastrand::u64(0..=READ_JITTER_MILLIS));
@@ -545,10 +620,10 @@ mod tests {
         let table = Table::new(&layout, |address| cluster.node_at(address));
         *cluster.table.write().unwrap() = Some(Arc::new(table));
 
-        cluster.doubt();
+        cluster.doubts.note(Reason::Doubt);
         let deadline = Instant::now() + Duration::from_secs(60);
         assert!(cluster.reread(deadline).now_or_never().is_none());
-        assert!(cluster.is_doubtful.load(Ordering::Acquire));
+        assert!(cluster.doubts.is_any());
         let again = cluster.reread(deadline).now_or_never();
         assert!(again.is_some(), "it was read a moment ago");
     }

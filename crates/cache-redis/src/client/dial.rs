@@ -2,26 +2,27 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::bb8;
-use cache_core::ErrorKind;
+use cache_core::{ErrorKind, Event};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::dials::{Dials, Phase, UnderWay};
 use super::link::{EndOnDrop, Exchange, Link, Payload, Pulse, Socket, Watched};
+use super::reach::connect_to_any;
 use super::silence::{DIAL_AFTER, LOOK_AFTER};
+use super::tell;
 #[cfg(feature = "tls")]
 use super::tls::encrypt;
 use crate::address::Address;
 use crate::credentials::Credentials;
-use crate::error::{Failure, is_refused_password};
+use crate::error::{BACKEND, Failure, is_refused_password};
 use crate::options::RedisOptions;
 
 /// The kernel gives a connection up when sent bytes stay unacknowledged for this long.
@@ -49,113 +50,6 @@ pub(super) struct Dialer {
     dials: Arc<Dials>,
 }
 
-/// What is known about the dials of one pool.
-#[derive(Debug, Default)]
-pub(super) struct Dials {
-    begun: AtomicU64,
-    failures: AtomicU64,
-    under_way: AtomicU64,
-    is_orphaned: AtomicBool,
-    last_failure: Mutex<Option<FailedDial>>,
-    news: Notify,
-}
-
-/// A dial that came to nothing.
-#[derive(Debug, Clone)]
-pub(super) struct FailedDial {
-    pub(super) failure: Failure,
-    /// Its place among the dials of its pool, from 1.
-    pub(super) number: u64,
-}
-
-impl Dials {
-    /// How many dials have begun so far.
-    pub(super) fn begun(&self) -> u64 {
-        self.begun.load(Ordering::Acquire)
-    }
-
-    /// How many dials have failed so far.
-    pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Acquire)
-    }
-
-    /// Whether a dial is being made.
-    pub(super) fn is_dialing(&self) -> bool {
-        self.under_way.load(Ordering::Acquire) > 0
-    }
-
-    /// Whether a dial was dropped half-way, with the runtime it ran on. bb8 counts it as under way
-    /// for ever and begins no other.
-    pub(super) fn is_orphaned(&self) -> bool {
-        self.is_orphaned.load(Ordering::Acquire)
-    }
-
-    /// Waits for a failure after the first `seen` ones.
-    pub(super) async fn failed_since(&self, seen: u64) -> FailedDial {
-        loop {
-            let news = self.news.notified();
-            tokio::pin!(news);
-            news.as_mut().enable();
-            if self.failures() != seen {
-                let failure = self
-                    .last_failure
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                if let Some(failure) = failure.clone() {
-                    return failure;
-                }
-            }
-            news.await;
-        }
-    }
-
-    fn failed(&self, dial: FailedDial) {
-        *self
-            .last_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(dial);
-        self.failures.fetch_add(1, Ordering::Release);
-        self.news.notify_waiters();
-    }
-}
-
-/// A dial under way; dropped without an outcome, it was lost with the runtime it ran on.
-struct UnderWay<'a> {
-    dials: &'a Dials,
-    number: u64,
-    outcome: Option<Result<(), Failure>>,
-}
-
-impl<'a> UnderWay<'a> {
-    fn new(dials: &'a Dials) -> Self {
-        dials.under_way.fetch_add(1, Ordering::AcqRel);
-        Self {
-            dials,
-            number: dials.begun.fetch_add(1, Ordering::AcqRel) + 1,
-            outcome: None,
-        }
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        let failure = match self.outcome.take() {
-            Some(Ok(())) => None,
-            Some(Err(failure)) => Some(failure),
-            None => {
-                self.dials.is_orphaned.store(true, Ordering::Release);
-                let reason = "the runtime that was connecting has ended";
-                Some(Failure::new(ErrorKind::Connection, reason))
-            }
-        };
-        self.dials.under_way.fetch_sub(1, Ordering::AcqRel);
-        if let Some(failure) = failure {
-            let number = self.number;
-            self.dials.failed(FailedDial { failure, number });
-        }
-    }
-}
-
 /// That a dial failed, for bb8; [`Dials`] has the reason.
 #[derive(Debug)]
 pub(super) struct DialFailed;
@@ -168,10 +62,12 @@ impl bb8::ManageConnection for Dialer {
         let mut under_way = UnderWay::new(&self.dials);
         match self.dial().await {
             Ok(link) => {
+                link.pulse().open();
                 under_way.outcome = Some(Ok(()));
                 Ok(link)
             }
             Err(failure) => {
+                tell::dial_failed(&self.options.observers, &failure);
                 under_way.outcome = Some(Err(failure));
                 Err(DialFailed)
             }
@@ -180,15 +76,26 @@ impl bb8::ManageConnection for Dialer {
 
     /// Decides without I/O, so that taking a connection out never costs a round trip.
     async fn is_valid(&self, link: &mut Link) -> Result<(), DialFailed> {
-        let silence = link.pulse().silence(Instant::now());
-        let is_fit = link.pulse().is_alive()
-            && silence < DIAL_AFTER
-            && (silence < LOOK_AFTER || !link.is_closed_by_server());
-        if is_fit {
+        let pulse = link.pulse();
+        let silence = pulse.silence(Instant::now());
+        if !pulse.is_alive() {
+            return Err(DialFailed);
+        }
+        if silence < LOOK_AFTER {
             return Ok(());
         }
-        link.pulse().give_up();
-        Err(DialFailed)
+        let observers = &self.options.observers;
+        if silence >= DIAL_AFTER {
+            tell::thaw(observers, "dial");
+            pulse.give_up("idle");
+            return Err(DialFailed);
+        }
+        tell::thaw(observers, "look");
+        if link.is_closed_by_server() {
+            pulse.give_up("closed");
+            return Err(DialFailed);
+        }
+        Ok(())
     }
 
     fn has_broken(&self, link: &mut Link) -> bool {
@@ -220,8 +127,18 @@ impl Dialer {
             return accepted(replies).map(|()| link);
         };
         // Passwords are rotated: whoever gives them is asked once more.
-        let fresh = self.credentials(Some(&refused)).await?;
-        if fresh.as_ref() == Some(&refused) {
+        let fresh = self.credentials(Some(&refused)).await;
+        let is_same = matches!(&fresh, Ok(fresh) if fresh.as_ref() == Some(&refused));
+        self.options.observers.tell(&Event::AuthRefresh {
+            backend: BACKEND,
+            result: match &fresh {
+                Err(_) => "error",
+                Ok(_) if is_same => "same",
+                Ok(_) => "ok",
+            },
+        });
+        let fresh = fresh?;
+        if is_same {
             return accepted(replies).map(|()| link);
         }
         let replies = self
@@ -239,7 +156,7 @@ impl Dialer {
         let until = Instant::now() + patience;
         match timeout_at(until, part(until)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Failure::no_answer(patience)),
+            Err(_) => Err(Failure::no_answer(self.dials.phase(), patience)),
         }
     }
 
@@ -253,24 +170,23 @@ impl Dialer {
         };
         match timeout(CREDENTIALS_PATIENCE, provider.credentials(refused)).await {
             Ok(Ok(credentials)) => Ok(Some(credentials)),
-            Ok(Err(error)) => Err(Failure::new(error.kind(), error.message())),
+            Ok(Err(error)) => Err(Failure::new(error.kind(), error.message()).with_code("auth")),
             Err(_) => {
                 let reason = "the provider of the credentials did not answer";
-                Err(Failure::new(ErrorKind::Timeout, reason))
+                Err(Failure::new(ErrorKind::Timeout, reason).with_code("auth"))
             }
         }
     }
 
     async fn connect(&self, until: Instant) -> Result<Link, Failure> {
-        let stream = self
-            .connect_tcp()
-            .await
-            .map_err(|error| unreachable(&error))?;
-        let socket = same_socket(&stream).map_err(|error| unreachable(&error))?;
+        self.dials.enter(Phase::Connect);
+        let stream = self.connect_tcp(until).await?;
+        let socket = same_socket(&stream).map_err(|error| Failure::unreachable(&error))?;
         match &self.options.tls {
             None => self.speak(stream, socket).await,
             #[cfg(feature = "tls")]
             Some(tls) => {
+                self.dials.enter(Phase::Tls);
                 let handshake = encrypt(tls, &self.address.host, stream);
                 match timeout_at(until, handshake).await {
                     Ok(stream) => self.speak(stream?, socket).await,
@@ -279,7 +195,6 @@ impl Dialer {
             }
             #[cfg(not(feature = "tls"))]
             Some(_) => {
-                _ = until;
                 let reason = "this build has no TLS";
                 Err(Failure::new(ErrorKind::Configuration, reason))
             }
@@ -291,7 +206,10 @@ impl Dialer {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let pulse = Arc::new(Pulse::new(Arc::clone(&self.options.clock)));
+        let pulse = Arc::new(Pulse::new(
+            Arc::clone(&self.options.clock),
+            self.options.observers.clone(),
+        ));
         let watched = Watched {
             stream,
             pulse: Arc::clone(&pulse),
@@ -319,19 +237,18 @@ impl Dialer {
         Ok(Link::new(connection, pulse, socket, driver.abort_handle()))
     }
 
-    async fn connect_tcp(&self) -> io::Result<TcpStream> {
-        let Address { host, port } = &self.address;
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
-        // Nagle's algorithm would hold a command back until the one before it is acknowledged.
-        stream.set_nodelay(true)?;
-        let socket = socket2::SockRef::from(&stream);
-        socket.set_tcp_keepalive(
-            &socket2::TcpKeepalive::new()
-                .with_time(KEEPALIVE_AFTER)
-                .with_interval(KEEPALIVE_EVERY),
-        )?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    async fn connect_tcp(&self, until: Instant) -> Result<TcpStream, Failure> {
+        let names = &self.options.names;
+        let found = names.find(&self.address, until).await?;
+        if found.is_remembered {
+            tell::connection(&self.options.observers, "dial_fail", "dns");
+        }
+        let stream = connect_to_any(&found.addresses).await;
+        let stream = stream.map_err(|error| Failure::unreachable(&error))?;
+        prepare(&stream).map_err(|error| Failure::unreachable(&error))?;
+        if let Ok(at) = stream.peer_addr() {
+            names.reached(&self.address, found.addresses, at);
+        }
         Ok(stream)
     }
 
@@ -343,6 +260,7 @@ impl Dialer {
         credentials: Option<&Credentials>,
         until: Instant,
     ) -> Result<Vec<Value>, Failure> {
+        self.dials.enter(Phase::Handshake);
         let RedisOptions {
             username, database, ..
         } = &*self.options;
@@ -365,10 +283,19 @@ impl Dialer {
             .await
         {
             Exchange::Reply(Value::Array(replies)) => Ok(replies),
-            Exchange::Reply(_) => Err(not_redis()),
-            Exchange::Failed(error) => Err(explained(Failure::from_client(&error), link)),
-            Exchange::Ended => Err(explained(Failure::hang_up(), link)),
-            Exchange::TooLate => Err(Failure::no_answer(self.options.connect_timeout)),
+            Exchange::Reply(_) => Err(Failure::not_redis()),
+            Exchange::Failed(error) => Err(explained(
+                Failure::from_client(&error).ended_by(link.pulse().ending()),
+                link,
+            )),
+            Exchange::Ended => Err(explained(
+                Failure::hang_up().ended_by(link.pulse().ending()),
+                link,
+            )),
+            Exchange::TooLate => Err(Failure::no_answer(
+                self.dials.phase(),
+                self.options.connect_timeout,
+            )),
         }
     }
 }
@@ -379,7 +306,7 @@ fn accepted(replies: Vec<Value>) -> Result<(), Failure> {
         Value::Okay => Ok(()),
         Value::SimpleString(text) if text == "PONG" => Ok(()),
         Value::ServerError(error) => Err(Failure::from_server(&error)),
-        _ => Err(not_redis()),
+        _ => Err(Failure::not_redis()),
     })
 }
 
@@ -388,13 +315,6 @@ fn is_sign_in_refused(replies: &[Value]) -> bool {
     replies
         .iter()
         .any(|reply| matches!(reply, Value::ServerError(error) if is_refused_password(error)))
-}
-
-fn not_redis() -> Failure {
-    Failure::new(
-        ErrorKind::Connection,
-        "the server does not speak the Redis protocol",
-    )
 }
 
 /// Says what is, or most often is, behind a connection that fails before the first answer.
@@ -416,7 +336,25 @@ fn no_handshake(patience: Duration) -> Failure {
         patience.as_millis()
     );
     // A server that expects plain text waits for the rest of it, so this is no mere slowness.
-    Failure::new(ErrorKind::Connection, reason)
+    Failure {
+        is_stalled: true,
+        ..Failure::new(ErrorKind::Connection, reason).with_code("tls")
+    }
+}
+
+/// Sets what the kernel is to do about a connection.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // Nagle's algorithm would hold a command back until the one before it is acknowledged.
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(
+        &socket2::TcpKeepalive::new()
+            .with_time(KEEPALIVE_AFTER)
+            .with_interval(KEEPALIVE_EVERY),
+    )?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
 }
 
 /// A second handle to the socket of `stream`.
@@ -425,16 +363,4 @@ fn same_socket(stream: &TcpStream) -> io::Result<socket2::Socket> {
         .as_fd()
         .try_clone_to_owned()
         .map(socket2::Socket::from)
-}
-
-fn unreachable(error: &io::Error) -> Failure {
-    let reason = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            "no route to the server".to_owned()
-        }
-        // Names that do not resolve and exhausted descriptors explain themselves.
-        _ => error.to_string(),
-    };
-    Failure::new(ErrorKind::Connection, reason)
 }

@@ -8,9 +8,11 @@ use bb8_redis::bb8::{Pool, RunError};
 use cache_core::ErrorKind;
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{Dialer, Dials, FailedDial};
+use super::dial::Dialer;
+use super::dials::{Dials, FailedDial};
 use super::link::Link;
 use super::silence::LOOK_AFTER;
+use super::tell;
 use crate::address::Address;
 use crate::error::Failure;
 use crate::options::RedisOptions;
@@ -63,20 +65,24 @@ impl Lane {
         let link = self.connection_from_pool(deadline).await?;
         let mut at_hand = self.at_hand.write().unwrap_or_else(PoisonError::into_inner);
         // Checked under the lock that closing takes too, so that nothing is kept after that.
-        *at_hand = self.dialing().map(|_| link.clone());
+        let kept = self.dialing().map(|_| link.clone());
+        let before = std::mem::replace(&mut *at_hand, kept);
+        drop(at_hand);
+        // Its end is told, and so not under the lock.
+        drop(before);
         Ok(link)
     }
 
     /// Lets go of the connection for good; those who use it finish on it.
     pub(super) fn close(&self) {
-        self.pool
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        self.at_hand
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        // The ends of connections are told, and so not under the locks.
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let dialing = pool.take();
+        drop(pool);
+        let mut at_hand = self.at_hand.write().unwrap_or_else(PoisonError::into_inner);
+        let link = at_hand.take();
+        drop(at_hand);
+        drop((dialing, link));
     }
 
     /// Takes the connection out of the pool, which dials where there is none.
@@ -97,7 +103,10 @@ impl Lane {
             let begun_before = dials.begun();
             let dial = match take(&pool, &dials, deadline).await {
                 Ok(link) => return Ok(link),
-                Err(NotTaken::TooLate(waited)) => return Err(Failure::no_answer(waited)),
+                Err(NotTaken::TooLate(waited)) => {
+                    tell::timeout(&self.options.observers, "operation");
+                    return Err(Failure::no_answer(dials.phase(), waited));
+                }
                 Err(NotTaken::Orphaned) => {
                     self.replace_pool(&dials);
                     continue;
@@ -126,7 +135,10 @@ impl Lane {
         if let Some(dialing) = &mut *pool
             && Arc::ptr_eq(&dialing.dials, dials)
         {
-            *dialing = Dialing::new(&self.options, &self.address);
+            let new = Dialing::new(&self.options, &self.address);
+            let before = std::mem::replace(dialing, new);
+            drop(pool);
+            drop(before);
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cache_core::{Clock, Timestamp};
+use cache_core::{Clock, Event, Observers, Timestamp};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +16,10 @@ use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, timeout_at};
 
 use super::silence::LOOK_AFTER;
+use super::tell;
+#[cfg(feature = "tls")]
+use crate::error::Failure;
+use crate::error::{BACKEND, io_code};
 
 /// This many timeouts in a row without a single byte from the server mean a dead connection.
 const SILENT_TIMEOUTS: u32 = 2;
@@ -54,6 +58,7 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.pulse.let_go();
         // Left alone, the driver would wait for replies that nobody wants, with the socket open.
         self.driver.abort();
     }
@@ -76,6 +81,20 @@ impl Link {
 
     pub(super) fn pulse(&self) -> &Pulse {
         &self.shared.pulse
+    }
+
+    /// Notes that a call which began after `reads_before` reads has timed out; the second one in a
+    /// row without a byte is the connection's last.
+    pub(super) fn note_timeout(&self, reads_before: u64) {
+        if self.pulse().is_dead_after_timeout(reads_before) {
+            self.give_up_silent();
+        }
+    }
+
+    /// Gives a connection up that has said nothing while commands were outstanding.
+    pub(super) fn give_up_silent(&self) {
+        self.shared.socket.reset_when_closed();
+        self.pulse().give_up("silent");
     }
 
     /// Whether the server has closed the connection, read from the socket itself: a process that
@@ -126,10 +145,12 @@ impl Link {
         until: Instant,
     ) -> Exchange {
         let Self { connection, shared } = self;
+        let mut waiting = Waiting::new(&shared.pulse);
         let reply = send(connection, payload);
         tokio::pin!(reply);
         let soon = until.min(now + USUAL);
         if let Ok(reply) = timeout_at(soon, &mut reply).await {
+            waiting.answered();
             return reply.into();
         }
         // A command can slip into the driver's queue while the driver ends, and is then neither
@@ -142,9 +163,11 @@ impl Link {
             }
         };
         // Boxed, since the way here is rare and its future large.
-        Box::pin(timeout_at(until, watched))
-            .await
-            .unwrap_or(Exchange::TooLate)
+        let exchange = Box::pin(timeout_at(until, watched)).await;
+        if let Ok(Exchange::Reply(_)) = exchange {
+            waiting.answered();
+        }
+        exchange.unwrap_or(Exchange::TooLate)
     }
 }
 
@@ -163,6 +186,13 @@ enum Look {
 }
 
 impl Socket {
+    /// Has the kernel throw away what was not acknowledged when the socket is closed: sent on for
+    /// minutes, a command would be executed long after its caller has concluded otherwise.
+    fn reset_when_closed(&self) {
+        // Where it cannot be set the kernel gives up after its own time.
+        _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+
     fn look(&self) -> Look {
         // The socket does not block: nothing to read is an error, of the harmless kind.
         match self.socket.peek(&mut [MaybeUninit::uninit()]) {
@@ -213,16 +243,59 @@ async fn send(connection: &mut MultiplexedConnection, payload: &Payload) -> Redi
     }
 }
 
+/// A call that waits for its reply.
+struct Waiting<'a> {
+    pulse: &'a Pulse,
+    /// How many calls had given up before this one was sent.
+    given_up_before: u64,
+    is_answered: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(pulse: &'a Pulse) -> Self {
+        Self {
+            pulse,
+            given_up_before: pulse.given_up.load(Ordering::Relaxed),
+            is_answered: false,
+        }
+    }
+
+    /// Replies come in the order of the calls: those to calls that gave up before this one was sent
+    /// have come too, and were thrown away.
+    fn answered(&mut self) {
+        self.is_answered = true;
+        if self.given_up_before > 0 {
+            self.pulse.tell_late(self.given_up_before);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.pulse.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The signs of life of one connection.
 #[derive(Debug)]
 pub(super) struct Pulse {
     clock: Arc<dyn Clock>,
+    observers: Observers,
+    /// Whether the connection was told of as open, so that its end is told too.
+    is_open: AtomicBool,
+    /// Why the stream ended, in one word.
+    ending: OnceLock<&'static str>,
+    /// Calls that stopped waiting for their replies, and those of them whose replies came later.
+    given_up: AtomicU64,
+    late: AtomicU64,
     is_alive: AtomicBool,
     has_ended: AtomicBool,
     end: Notify,
     /// What TLS objected to, if that is why the connection ended.
     #[cfg(feature = "tls")]
-    objection: std::sync::OnceLock<crate::error::Failure>,
+    objection: OnceLock<Failure>,
     reads: AtomicU64,
     /// What the times of reads count from.
     made: Instant,
@@ -232,14 +305,19 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, observers: Observers) -> Self {
         let pulse = Self {
             clock,
+            observers,
+            is_open: AtomicBool::new(false),
+            ending: OnceLock::new(),
+            given_up: AtomicU64::new(0),
+            late: AtomicU64::new(0),
             is_alive: AtomicBool::new(true),
             has_ended: AtomicBool::new(false),
             end: Notify::new(),
             #[cfg(feature = "tls")]
-            objection: std::sync::OnceLock::new(),
+            objection: OnceLock::new(),
             reads: AtomicU64::new(0),
             made: Instant::now(),
             last_read_wall: AtomicU64::new(0),
@@ -254,24 +332,61 @@ impl Pulse {
         self.is_alive.load(Ordering::Acquire)
     }
 
-    /// Gives the connection up: nobody is handed it any more, and it closes when those who use it
-    /// are done.
-    pub(super) fn give_up(&self) {
-        self.is_alive.store(false, Ordering::Release);
+    /// Says that the connection has answered, so that it may be used.
+    pub(super) fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
+        tell::connection(&self.observers, "open", "dial");
+        if !self.is_alive() && self.is_open.swap(false, Ordering::AcqRel) {
+            // It ended in the same moment.
+            tell::connection(&self.observers, "close", self.ending());
+        }
     }
 
-    /// Keeps what an error of the stream says about TLS; the client does not pass that on.
-    #[cfg(feature = "tls")]
+    /// Gives the connection up: nobody is handed it any more, and it closes when those who use it
+    /// are done. Never call it under a lock, since it is told.
+    pub(super) fn give_up(&self, reason: &'static str) {
+        self.end_as("close", reason);
+    }
+
+    /// Nobody uses the connection any more.
+    fn let_go(&self) {
+        self.end_as("removed", "unused");
+    }
+
+    fn end_as(&self, event: &'static str, reason: &'static str) {
+        let was_alive = self.is_alive.swap(false, Ordering::AcqRel);
+        if was_alive && self.is_open.swap(false, Ordering::AcqRel) {
+            tell::connection(&self.observers, event, reason);
+        }
+    }
+
+    /// Why the stream ended, in one word.
+    pub(super) fn ending(&self) -> &'static str {
+        self.ending.get().copied().unwrap_or("closed")
+    }
+
+    /// Tells of the replies to those of the first `given_up` calls that were not told of yet.
+    fn tell_late(&self, given_up: u64) {
+        let told = self.late.fetch_max(given_up, Ordering::Relaxed);
+        for _ in told..given_up {
+            self.observers.tell(&Event::LateReply { backend: BACKEND });
+        }
+    }
+
+    /// Keeps what an error of the stream says; the client does not pass all of that on. The first
+    /// one is the reason for those after it.
     fn note_error(&self, error: &std::io::Error) {
+        #[cfg(feature = "tls")]
         if let Some(failure) = super::tls::tls_failure(error) {
-            // The first one is the reason for those after it.
+            _ = self.ending.set(failure.code);
             _ = self.objection.set(failure);
         }
+        _ = self.ending.set(io_code(error));
     }
 
     /// What TLS objected to, if that is why the connection ended.
     #[cfg(feature = "tls")]
-    pub(super) fn objection(&self) -> Option<crate::error::Failure> {
+    pub(super) fn objection(&self) -> Option<Failure> {
         self.objection.get().cloned()
     }
 
@@ -286,7 +401,7 @@ impl Pulse {
     }
 
     fn end(&self) {
-        self.give_up();
+        self.give_up(self.ending());
         self.has_ended.store(true, Ordering::Release);
         self.end.notify_waiters();
     }
@@ -307,13 +422,16 @@ impl Pulse {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Notes that a call which began after `reads_before` reads has timed out.
-    pub(super) fn note_timeout(&self, reads_before: u64) {
-        if self.reads() != reads_before {
-            return;
-        }
-        if self.silent_timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_TIMEOUTS {
-            self.give_up();
+    /// Notes that a call which began after `reads_before` reads has timed out, and says whether the
+    /// connection is dead by that.
+    fn is_dead_after_timeout(&self, reads_before: u64) -> bool {
+        self.reads() == reads_before
+            && self.silent_timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_TIMEOUTS
+    }
+
+    fn watch_write(&self, polled: &Poll<std::io::Result<usize>>) {
+        if let Poll::Ready(Err(error)) = polled {
+            self.note_error(error);
         }
     }
 
@@ -354,9 +472,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if buffer.filled().len() > before {
             self.pulse.beat();
         }
-        #[cfg(feature = "tls")]
-        if let Poll::Ready(Err(error)) = &polled {
-            self.pulse.note_error(error);
+        match &polled {
+            Poll::Ready(Err(error)) => self.pulse.note_error(error),
+            Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
+                _ = self.pulse.ending.set("closed");
+            }
+            _ => {}
         }
         polled
     }
@@ -368,7 +489,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.pulse.watch_write(&polled);
+        polled
     }
 
     fn poll_flush(
@@ -390,7 +513,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.pulse.watch_write(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -406,23 +531,21 @@ mod tests {
 
     #[test]
     fn two_timeouts_without_a_byte_give_a_connection_up() {
-        let pulse = Pulse::new(Arc::new(ManualClock::new()));
+        let pulse = Pulse::new(Arc::new(ManualClock::new()), Observers::none());
         let reads = pulse.reads();
-        pulse.note_timeout(reads);
-        assert!(pulse.is_alive());
+        assert!(!pulse.is_dead_after_timeout(reads));
         pulse.beat();
-        pulse.note_timeout(pulse.reads());
-        assert!(pulse.is_alive(), "a byte in between starts the count anew");
-        pulse.note_timeout(reads);
-        assert!(pulse.is_alive(), "a byte came while this call waited");
-        pulse.note_timeout(pulse.reads());
-        assert!(!pulse.is_alive());
+        let is_dead = pulse.is_dead_after_timeout(pulse.reads());
+        assert!(!is_dead, "a byte in between starts the count anew");
+        let is_dead = pulse.is_dead_after_timeout(reads);
+        assert!(!is_dead, "a byte came while this call waited");
+        assert!(pulse.is_dead_after_timeout(pulse.reads()));
     }
 
     #[test]
     fn silence_goes_on_while_the_process_is_frozen() {
         let clock = ManualClock::new();
-        let pulse = Pulse::new(Arc::new(clock.clone()));
+        let pulse = Pulse::new(Arc::new(clock.clone()), Observers::none());
         let now = Instant::now();
         clock.freeze(secs(600));
         assert_eq!(pulse.silence(now), secs(600));

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[cfg(feature = "cluster")]
 use std::time::Duration;
 
-use cache_core::Topology;
+#[cfg(feature = "cluster")]
+use cache_core::Shard;
+use cache_core::{Observers, Topology};
 #[cfg(feature = "cluster")]
 use tokio::time::Instant;
 
@@ -23,6 +25,9 @@ pub(super) struct Node {
     address: Address,
     shown_address: String,
     topology: Topology,
+    pub(super) observers: Observers,
+    #[cfg(feature = "cluster")]
+    shard: Shard,
     lanes: Box<[Lane]>,
     next_lane: AtomicUsize,
 }
@@ -35,6 +40,9 @@ impl Node {
             .map(|_| Lane::new(Arc::clone(options), address.clone()))
             .collect();
         Self {
+            #[cfg(feature = "cluster")]
+            shard: Shard::new(shown_address.as_str()),
+            observers: options.observers.clone(),
             shown_address,
             topology: options.topology,
             #[cfg(feature = "cluster")]
@@ -47,6 +55,12 @@ impl Node {
     #[cfg(feature = "cluster")]
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The server's name among those of its cluster.
+    #[cfg(feature = "cluster")]
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
     }
 
     /// The server as errors show it.

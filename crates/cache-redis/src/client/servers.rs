@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache_core::Result;
+use cache_core::{Result, Shard};
 use redis::Value;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ pub(super) enum Servers {
     Standalone(Arc<Node>),
     /// Each key has its slot, and each slot its server.
     #[cfg(feature = "cluster")]
-    Cluster(Box<Cluster>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Servers {
@@ -28,9 +28,22 @@ impl Servers {
     pub(super) fn new(options: &Arc<RedisOptions>) -> Self {
         #[cfg(feature = "cluster")]
         if options.topology == cache_core::Topology::Cluster {
-            return Self::Cluster(Box::new(Cluster::new(options)));
+            return Self::Cluster(Arc::new(Cluster::new(options)));
         }
         Self::Standalone(Arc::new(Node::new(options, &options.address())))
+    }
+
+    /// Which server of a cluster `key` belongs to; none for one server, or while none is known.
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(unused_variables, reason = "one server holds every key")
+    )]
+    pub(super) fn shard(&self, key: &[u8]) -> Option<Shard> {
+        match self {
+            Self::Standalone(_) => None,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.shard(key),
+        }
     }
 
     /// Sends a call to the server that holds `key`. Error replies are values here.

@@ -121,7 +121,7 @@ fn handshake_failure(error: &io::Error) -> Failure {
     tls_failure(error).unwrap_or_else(|| {
         let reason = "the connection was closed during the TLS handshake; \
                       does the server expect TLS on this port?";
-        Failure::new(ErrorKind::Connection, reason)
+        Failure::new(ErrorKind::Connection, reason).with_code("tls")
     })
 }
 
@@ -138,7 +138,7 @@ pub(super) fn tls_failure(error: &io::Error) -> Option<Failure> {
         TlsError::PeerIncompatible(_) => {
             refused("server and client have no TLS version or cipher in common")
         }
-        _ => Failure::new(ErrorKind::Connection, "the TLS connection failed"),
+        _ => Failure::new(ErrorKind::Connection, "the TLS connection failed").with_code("tls"),
     })
 }
 
@@ -187,10 +187,11 @@ fn alert_failure(alert: AlertDescription) -> Failure {
         _ => Failure::new(
             ErrorKind::Connection,
             "the server ended the TLS connection with an alert",
-        ),
+        )
+        .with_code("tls"),
     }
 }
 
 fn refused(reason: impl Into<String>) -> Failure {
-    Failure::new(ErrorKind::Configuration, reason)
+    Failure::new(ErrorKind::Configuration, reason).with_code("tls")
 }

@@ -15,6 +15,7 @@ use super::super::link::Payload;
 use super::super::node::Node;
 use super::super::reply::array;
 use super::super::slots::{Redirect, slot_of};
+use super::table::Table;
 use super::{Cluster, is_outdated};
 use crate::address::Address;
 
@@ -49,7 +50,7 @@ impl Cluster {
     /// All servers are asked at the same time. A key that its server redirects, or whose server
     /// was replaced meanwhile, is sent again; the others keep what they have.
     pub(in super::super) async fn each_key<B: PerKey<N>, const N: usize>(
-        &self,
+        self: &Arc<Self>,
         batch: &B,
         budget: Budget,
     ) -> Vec<Result<[Value; N]>> {
@@ -76,7 +77,7 @@ impl Cluster {
 
     /// Sends the pending keys once.
     async fn round<B: PerKey<N>, const N: usize>(
-        &self,
+        self: &Arc<Self>,
         batch: &B,
         pending: &[usize],
         budget: Budget,
@@ -86,7 +87,9 @@ impl Cluster {
         if pending.is_empty() {
             return leftover;
         }
-        let table = match self.table(budget.deadline).await {
+        let slots: Vec<_> = pending.iter().map(|at| slot_of(batch.key(*at))).collect();
+        let covers = |table: &Table| slots.iter().all(|slot| table.owner(*slot).is_some());
+        let table = match self.table_that(covers, budget.deadline).await {
             Ok(table) => table,
             Err(error) => {
                 pending
@@ -96,16 +99,13 @@ impl Cluster {
             }
         };
         let mut groups: BTreeMap<&Address, (&Arc<Node>, Vec<usize>)> = BTreeMap::new();
-        for at in pending {
-            match table.owner(slot_of(batch.key(*at))) {
+        for (at, slot) in pending.iter().zip(&slots) {
+            match table.owner(*slot) {
                 Some(node) => {
                     let group = groups.entry(node.address()).or_insert((node, Vec::new()));
                     group.1.push(*at);
                 }
-                None => {
-                    self.doubt();
-                    progress.note(*at, Err(self.uncovered()));
-                }
+                None => progress.note(*at, Err(self.uncovered())),
             }
         }
         let exchanges = groups
@@ -138,7 +138,11 @@ impl Cluster {
                 return;
             }
         };
-        match Redirect::in_replies(replies, node.address()) {
+        let redirect = Redirect::in_replies(replies, node.address());
+        if let Some(redirect) = &redirect {
+            self.tell_redirect(redirect);
+        }
+        match redirect {
             Some(Redirect::Moved(slot, address)) => {
                 self.moved(slot, &address);
                 leftover.moved.push(at);
@@ -153,7 +157,7 @@ impl Cluster {
 
     /// Sends keys that are on their way one by one.
     async fn ask_each<B: PerKey<N>, const N: usize>(
-        &self,
+        self: &Arc<Self>,
         batch: &B,
         asked: &[usize],
         budget: Budget,
@@ -189,7 +193,7 @@ impl Cluster {
         if failed.is_empty() {
             return Vec::new();
         }
-        self.doubt();
+        failed.iter().for_each(|(_, node)| self.suspect(node));
         self.reread(deadline).await;
         let Some(table) = self.known_table() else {
             return Vec::new();
