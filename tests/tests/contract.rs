@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use cache_breaker::{BreakerOptions, BreakerStorage};
 use cache_core::{CacheStorage, FallbackStorage, ManualClock, PrefixStorage};
 use cache_memory::MemoryCacheStorage;
+use cache_monitor::{MeteredStorage, Metrics};
 use cache_testkit::chaos::ChaosStorage;
 use cache_testkit::contract::{self, Harness, Subject};
 
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
         harness("prefix", |memory| Arc::new(below("app", memory))),
         harness("prefix_in_prefix", |memory| {
             Arc::new(below("a*:ü", below("{b}", memory)))
+        }),
+        harness("metered", |memory| {
+            Arc::new(MeteredStorage::new(memory, Metrics::global()))
         }),
         harness("chaos", |memory| Arc::new(ChaosStorage::new(memory))),
         harness("breaker", |memory| Arc::new(behind_breakers(memory))),
