@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
@@ -13,8 +14,8 @@ use aws_sdk_dynamodb::types::{
 };
 use cache_aws::AwsClient;
 use cache_core::{
-    CacheError, Clock, Condition, Entry, ErrorKind, Expiry, NewEntry, Operation, Result, Timestamp,
-    Ttl,
+    CacheError, Clock, Condition, Entry, ErrorKind, Event, Expiry, NewEntry, Operation, Result,
+    Timestamp, Ttl,
 };
 
 use crate::error::{BACKEND, error};
@@ -88,6 +89,16 @@ impl Client {
     /// `table@region`, or `table@endpoint`.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// How long a single-key operation takes at most.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.options.timeout
+    }
+
+    /// Tells whoever measures it.
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        self.options.observers.tell(event);
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -176,7 +187,7 @@ impl Client {
         let head = after(may_have_happened, head.map_err(CacheError::from))?;
         if *condition == Condition::Always {
             let message = "the item under the key changed under the write";
-            let changed = error(ErrorKind::Overloaded, message);
+            let changed = error(ErrorKind::Overloaded, message).with_code("conflict");
             return Err(changed.with_may_have_happened(may_have_happened));
         }
         let (Some(old), Some(head)) = (old, head) else {

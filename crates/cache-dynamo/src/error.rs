@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use cache_aws::Trouble;
-use cache_core::{CacheError, ConnectionError, ErrorKind};
+use cache_core::{CacheError, ConnectionError, ErrorKind, Event, Observers};
 
 use crate::item::Unreadable;
 
@@ -45,6 +45,8 @@ pub(crate) struct Context<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
+    /// The cause in one word; of a timeout the phase that it ended.
+    code: &'static str,
     pub(crate) reason: Cow<'static, str>,
     pub(crate) again: Again,
     /// Whether the server may have executed the request.
@@ -53,18 +55,26 @@ pub(crate) struct Failure {
     pub(crate) wants_credentials: bool,
     /// Whether the way to the server is concerned, rather than what the server said.
     is_about_the_way: bool,
+    /// What became of a connection, if that is known: `dial_fail` or `close`.
+    connection: Option<&'static str>,
 }
 
 impl Failure {
     fn new(kind: ErrorKind, reason: impl Into<Cow<'static, str>>, again: Again) -> Self {
         Self {
             kind,
+            code: kind.as_str(),
             reason: reason.into(),
             again,
             may_have_run: false,
             wants_credentials: false,
             is_about_the_way: false,
+            connection: None,
         }
+    }
+
+    fn with_code(self, code: &'static str) -> Self {
+        Self { code, ..self }
     }
 
     fn on_the_way(self, may_have_run: bool) -> Self {
@@ -78,13 +88,15 @@ impl Failure {
     /// The answer did not come in time.
     pub(crate) fn no_answer(waited: Duration) -> Self {
         let reason = format!("no answer within {}ms", waited.as_millis());
-        Self::new(ErrorKind::Timeout, reason, Again::Later).on_the_way(true)
+        let failure = Self::new(ErrorKind::Timeout, reason, Again::Later).on_the_way(true);
+        failure.with_code("read")
     }
 
     /// The call's time was over before it began.
     pub(crate) fn no_time() -> Self {
         let reason = "no time was left to begin";
-        Self::new(ErrorKind::Timeout, reason, Again::Never).on_the_way(false)
+        let failure = Self::new(ErrorKind::Timeout, reason, Again::Never).on_the_way(false);
+        failure.with_code("operation")
     }
 
     /// What the SDK reports.
@@ -122,12 +134,14 @@ impl Failure {
         if (200..300).contains(&status) {
             return Self::garbled();
         }
-        let told = |kind, message: &str, again| Self::new(kind, context.fill(message), again);
         let failure = match meaning_of(code, text, status) {
-            Some(meaning) => told(meaning.kind, meaning.message, meaning.again),
+            Some(meaning) => {
+                let reason = context.fill(meaning.message);
+                Self::new(meaning.kind, reason, meaning.again).with_code(meaning.code)
+            }
             None => {
-                let message = format!("the server refused the request with {}", printable(code));
-                told(ErrorKind::Backend, &message, Again::Never)
+                let reason = format!("the server refused the request with {}", printable(code));
+                Self::new(ErrorKind::Backend, reason, Again::Never)
             }
         };
         Self {
@@ -147,13 +161,43 @@ impl Failure {
             Trouble::Closed => (ErrorKind::Connection, Again::AtOnce),
             _ => (ErrorKind::Connection, Again::Later),
         };
-        Self::new(kind, trouble.reason(), again).on_the_way(trouble.may_have_been_sent())
+        let sent = trouble.may_have_been_sent();
+        Self {
+            code: code_of(trouble),
+            connection: Some(if sent { "close" } else { "dial_fail" }),
+            ..Self::new(kind, trouble.reason(), again).on_the_way(sent)
+        }
     }
 
     /// What came is no answer.
     fn garbled() -> Self {
         let reason = "the server's answer makes no sense";
-        Self::new(ErrorKind::Connection, reason, Again::Later).on_the_way(true)
+        let failure = Self::new(ErrorKind::Connection, reason, Again::Later).on_the_way(true);
+        failure.with_code("garbled")
+    }
+
+    /// Tells whoever measures it how the attempt failed.
+    pub(crate) fn tell(&self, observers: &Observers) {
+        let backend = BACKEND;
+        match self.kind {
+            ErrorKind::Throttled => observers.tell(&Event::Throttled { backend }),
+            ErrorKind::Timeout => {
+                let phase = self.code;
+                observers.tell(&Event::Timeout { backend, phase });
+            }
+            _ => {}
+        }
+        if let Some(event) = self.connection {
+            let reason = match self.kind {
+                ErrorKind::Timeout => "timeout",
+                _ => self.code,
+            };
+            observers.tell(&Event::Connection {
+                backend,
+                event,
+                reason,
+            });
+        }
     }
 
     /// The error that callers see.
@@ -165,7 +209,28 @@ impl Failure {
         } else {
             CacheError::new(self.kind, self.reason)
         };
-        error.with_backend(BACKEND).with_transient(transient)
+        error
+            .with_code(self.code)
+            .with_backend(BACKEND)
+            .with_transient(transient)
+    }
+}
+
+/// The cause of trouble with a connection in one word.
+fn code_of(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::ConnectTimeout => "connect",
+        Trouble::Tls(_) => "tls",
+        Trouble::Closed => "closed",
+        Trouble::Garbled => "garbled",
+        // Which of them it is, is told in words alone.
+        trouble => match trouble.reason() {
+            "connection refused" => "refused",
+            "the host name was not found" => "dns",
+            "the connection was closed while it was made" => "closed",
+            "the host cannot be reached" => "unreachable",
+            _ => "connection",
+        },
     }
 }
 
@@ -239,6 +304,27 @@ mod tests {
         assert!(error.is_transient());
         let source = error.source().unwrap();
         assert!(source.is::<ConnectionError>());
+    }
+
+    #[test]
+    fn trouble_on_the_way_has_its_code() {
+        for (trouble, code) in [
+            (Trouble::Unreachable("connection refused"), "refused"),
+            (Trouble::Unreachable("the host name was not found"), "dns"),
+            (Trouble::Unreachable("something new"), "connection"),
+            (Trouble::ConnectTimeout, "connect"),
+            (Trouble::Tls("the server refuses our TLS"), "tls"),
+            (Trouble::Closed, "closed"),
+            (Trouble::Garbled, "garbled"),
+        ] {
+            assert_eq!(code_of(trouble), code, "{trouble:?}");
+        }
+        let code = |failure: Failure| failure.into_error("t", 1, Duration::ZERO).code();
+        assert_eq!(code(Failure::no_answer(Duration::ZERO)), "read");
+        assert_eq!(code(Failure::no_time()), "operation");
+        assert_eq!(code(failure("", "", 200)), "garbled");
+        assert_eq!(code(failure("AccessDenied", "", 403)), "noperm");
+        assert_eq!(code(failure("NewException", "", 400)), "backend");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use cache_aws::{AwsOptions, CredentialsSource, Roots};
 use cache_core::settings::settle;
 use cache_core::{
-    CacheError, Clock, ConfigurationError, ConfigurationErrors, SystemClock, millis, secs,
+    CacheError, Clock, ConfigurationError, ConfigurationErrors, Observers, SystemClock, millis,
+    secs,
 };
 
 use crate::item::OWN_ATTRIBUTES;
@@ -71,6 +72,7 @@ pub struct DynamoDbOptions {
     pub roots: Roots,
     credentials: CredentialsSource,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observers: Observers,
 }
 
 /// The longest any of our timeouts may be.
@@ -100,6 +102,7 @@ impl DynamoDbOptions {
             roots: Roots::default(),
             credentials: CredentialsSource::default(),
             clock: Arc::new(SystemClock::new()),
+            observers: Observers::none(),
         }
     }
 
@@ -210,6 +213,15 @@ impl DynamoDbOptions {
         self
     }
 
+    /// Who is told of throttles, repetitions, time limits, lost connections, parts of batches left
+    /// undone, expired entries that were still stored, and items that cannot be read. Defaults to
+    /// nobody.
+    #[must_use]
+    pub fn with_observers(mut self, observers: Observers) -> Self {
+        self.observers = observers;
+        self
+    }
+
     /// How AWS is reached.
     pub(crate) fn aws(&self) -> AwsOptions {
         let mut aws = AwsOptions::new();
@@ -314,6 +326,7 @@ impl fmt::Debug for DynamoDbOptions {
             roots,
             credentials,
             clock: _,
+            observers,
         } = self;
         f.debug_struct("DynamoDbOptions")
             .field("table", table)
@@ -331,6 +344,7 @@ impl fmt::Debug for DynamoDbOptions {
             .field("max_value_bytes", max_value_bytes)
             .field("roots", roots)
             .field("credentials", credentials)
+            .field("observers", observers)
             .finish_non_exhaustive()
     }
 }

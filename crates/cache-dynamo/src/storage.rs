@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, ErrorKind,
-    Expiry, NewEntry, Operation, Result, Shard, StorageCounters, StorageInfo, StorageStats,
+    Event, Expiry, NewEntry, Operation, Result, Shard, StorageCounters, StorageInfo, StorageStats,
     TimeLeft, Timestamp, Ttl,
 };
 
@@ -116,6 +116,7 @@ impl DynamoDbCacheStorage {
         let info = StorageInfo::new(BACKEND)
             .with_address(client.address())
             .with_max_value_bytes(client.max_value_bytes())
+            .with_patience(client.timeout())
             .with_clock(std::sync::Arc::clone(client.clock()));
         Ok(Self {
             client,
@@ -187,9 +188,17 @@ impl DynamoDbCacheStorage {
         exchange: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
     ) -> Result<T> {
         self.check(operation, key)?;
-        exchange
-            .await
-            .map_err(|error| error.with_operation(operation).with_key(key))
+        let outcome = exchange.await;
+        outcome.map_err(|error| self.about(error, operation, key))
+    }
+
+    /// An error with what it is about; an item that cannot be read is told to whoever measures it.
+    fn about(&self, error: CacheError, operation: Operation, key: &CacheKey) -> CacheError {
+        if error.kind() == ErrorKind::Serialization {
+            let reason = "header";
+            self.client.tell(&Event::DecodeError { reason });
+        }
+        error.with_operation(operation).with_key(key)
     }
 
     /// Runs a batch over the keys that keep the rules and puts the outcomes in order.
@@ -210,7 +219,7 @@ impl DynamoDbCacheStorage {
             .map(|(key, check)| {
                 check?;
                 let outcome = outcomes.next().unwrap_or_else(|| Err(missing()));
-                outcome.map_err(|error| error.with_operation(operation).with_key(key))
+                outcome.map_err(|error| self.about(error, operation, key))
             })
             .collect()
     }
@@ -218,7 +227,7 @@ impl DynamoDbCacheStorage {
     async fn read(&self, operation: Operation, key: &CacheKey) -> Result<Option<Entry>> {
         let exchange = pin!(async {
             let entry = self.client.get(key.as_str()).await?;
-            Ok(entry.filter(|entry| !is_over(entry, self.now())))
+            Ok(entry.filter(|entry| self.is_there(entry.stale_until, self.now())))
         });
         let entry = self.guard(operation, key, exchange).await;
         self.counters.read(&entry);
@@ -233,7 +242,8 @@ impl DynamoDbCacheStorage {
         let run = async |keys: &[&str]| {
             let read = self.client.get_many(keys).await;
             let now = self.now();
-            let live = |entry: Option<Entry>| entry.filter(|entry| !is_over(entry, now));
+            let is_there = |entry: &Entry| self.is_there(entry.stale_until, now);
+            let live = |entry: Option<Entry>| entry.filter(is_there);
             read.into_iter().map(|read| read.map(live)).collect()
         };
         let entries = self.batch(operation, keys, run).await;
@@ -244,14 +254,22 @@ impl DynamoDbCacheStorage {
     /// The deadline of a fresh entry; none where there is no such entry.
     async fn deadline(&self, key: &CacheKey) -> Result<Option<Expiry>> {
         let head = self.client.head(key.as_str()).await?;
-        let fresh = head.filter(|head| head.is_fresh(self.now()));
+        let now = self.now();
+        let stored = head.filter(|head| self.is_there(head.stale_until(), now));
+        let fresh = stored.filter(|head| head.is_fresh(now));
         Ok(fresh.map(|head: Head| head.expires_at))
     }
-}
 
-/// Whether an entry is past its stale budget. DynamoDB keeps it for days after.
-fn is_over(entry: &Entry, now: Timestamp) -> bool {
-    matches!(entry.stale_until, Expiry::At(_)) && entry.stale_until.is_past(now)
+    /// Whether an entry that is stored is there for readers: DynamoDB keeps it for days after its
+    /// stale budget. One that is not is told to whoever measures it.
+    fn is_there(&self, stale_until: Expiry, now: Timestamp) -> bool {
+        let is_over = matches!(stale_until, Expiry::At(_)) && stale_until.is_past(now);
+        if is_over {
+            self.client
+                .tell(&Event::ExpiredFiltered { backend: BACKEND });
+        }
+        !is_over
+    }
 }
 
 fn missing() -> CacheError {

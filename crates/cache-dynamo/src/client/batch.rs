@@ -6,12 +6,12 @@ use std::collections::hash_map;
 use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, KeysAndAttributes, PutRequest, WriteRequest,
 };
-use cache_core::{CacheError, Entry, ErrorKind, NewEntry, Result};
+use cache_core::{CacheError, Entry, ErrorKind, Event, NewEntry, Result};
 use futures_util::{StreamExt as _, stream};
 
 use super::Client;
 use super::call::{Answer, Budget, Call, Pauses, Repeat};
-use crate::error::error;
+use crate::error::{BACKEND, error};
 use crate::item::Item;
 
 const BATCH_GET: &str = "dynamodb:BatchGetItem";
@@ -149,6 +149,7 @@ impl Client {
                     if reading.rest.len() < before {
                         pauses.reset();
                     }
+                    self.tell_unprocessed(reading.rest.len());
                     if reading.rest.is_empty() || pauses.wait(budget.deadline).await {
                         continue;
                     }
@@ -209,6 +210,16 @@ impl Client {
         Ok((items.unwrap_or_default(), unprocessed.unwrap_or_default()))
     }
 
+    /// Tells whoever measures it how many keys the server did not get to, if there are any.
+    fn tell_unprocessed(&self, keys: usize) {
+        if keys > 0 {
+            self.tell(&Event::Unprocessed {
+                backend: BACKEND,
+                keys: keys as u64,
+            });
+        }
+    }
+
     /// Whether the item key of `key` is among `items`.
     fn is_among(&self, key: &str, items: &[Item]) -> bool {
         items
@@ -245,6 +256,7 @@ impl Client {
                     if rest.len() < before {
                         pauses.reset();
                     }
+                    self.tell_unprocessed(rest.len());
                     if rest.is_empty() || pauses.wait(budget.deadline).await {
                         continue;
                     }

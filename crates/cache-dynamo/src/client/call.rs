@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use cache_aws::AwsClient;
-use cache_core::{ErrorKind, Moment, Result, Timestamp, millis};
+use cache_core::{ErrorKind, Event, Moment, Result, Timestamp, millis};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Client;
@@ -104,7 +104,9 @@ impl Client {
             deadline,
         } = call.budget;
         if started >= deadline {
-            return Err(Failure::no_time().into_error(&self.address, 1, Duration::ZERO));
+            let failure = Failure::no_time();
+            failure.tell(&self.options.observers);
+            return Err(failure.into_error(&self.address, 1, Duration::ZERO));
         }
         if self.idle.has_ended(self.options.clock.now()) {
             self.aws.renew_connections();
@@ -128,6 +130,7 @@ impl Client {
                 Ok(Err(error)) => Failure::of(&error, self.context(call.action)),
                 Err(_) => Failure::no_answer(started.elapsed()),
             };
+            failure.tell(&self.options.observers);
             if failure.wants_credentials {
                 self.aws.forget_credentials();
             }
@@ -142,6 +145,7 @@ impl Client {
                 let error = failure.into_error(&self.address, attempt, started.elapsed());
                 return Err(error.with_may_have_happened(after_unknown));
             }
+            self.tell(&Event::Retry { backend: BACKEND });
             attempt += 1;
         }
     }
@@ -149,11 +153,16 @@ impl Client {
     /// Waits for credentials, apart from the attempts: a source may be slower than one.
     async fn load_credentials(&self, budget: Budget) -> Result<()> {
         match timeout_at(budget.deadline, self.aws.load_credentials()).await {
-            Ok(loaded) => loaded.map_err(|error| error.with_backend(BACKEND)),
+            Ok(loaded) => loaded.map_err(|error| error.with_code("auth").with_backend(BACKEND)),
             Err(_) => {
+                self.tell(&Event::Timeout {
+                    backend: BACKEND,
+                    phase: "operation",
+                });
                 let waited = budget.started.elapsed().as_millis();
                 let message = format!("no AWS credentials: their source took over {waited}ms");
-                Err(error(ErrorKind::Configuration, &message).with_transient(true))
+                let late = error(ErrorKind::Configuration, &message).with_code("auth");
+                Err(late.with_transient(true))
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use cache_core::{Cleared, ErrorKind, MAX_KEY_BYTES, Result};
+use cache_core::{Cleared, ErrorKind, Event, MAX_KEY_BYTES, Result};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -11,6 +11,7 @@ use super::Client;
 use super::batch::{CONCURRENCY, WRITES};
 use super::call::{Call, Pauses};
 use super::expressions::names;
+use crate::error::BACKEND;
 use crate::item::{Item, Layout};
 use crate::options::KeySchema;
 
@@ -91,6 +92,7 @@ impl Client {
                     if !pauses.wait(deadline).await {
                         return Ok(cleared);
                     }
+                    self.tell(&Event::Retry { backend: BACKEND });
                 }
                 Err(_) if Instant::now() >= deadline => return Ok(cleared),
                 Err(error) => return Err(error),

@@ -8,6 +8,8 @@ use super::Again;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meaning {
     pub(super) kind: ErrorKind,
+    /// The cause in one word, for metrics.
+    pub(super) code: &'static str,
     /// When the call may be tried again, which makes the error transient.
     pub(super) again: Again,
     /// The message. `{table}`, `{region}` and `{action}` are to be filled in.
@@ -32,19 +34,22 @@ const CODES: &[(&str, Meaning)] = &[
     // Somebody has to correct something.
     (
         "ResourceNotFoundException",
-        correct("there is no table {table} in {region}; create it, or correct its name and region"),
+        wrong("there is no table {table} in {region}; create it, or correct its name and region"),
     ),
     (
         "ResourceInUseException",
-        correct("table {table} is being created, changed or deleted; wait until it is active"),
+        wrong("table {table} is being created, changed or deleted; wait until it is active"),
     ),
     (
         "AccessDenied*",
-        correct("the credentials may not call {action} on table {table}; allow it"),
+        correct(
+            "noperm",
+            "the credentials may not call {action} on table {table}; allow it",
+        ),
     ),
     (
         "ExpiredToken*",
-        correct("the credentials have expired; provide new ones"),
+        unknown("the credentials have expired; provide new ones"),
     ),
     ("UnrecognizedClient*", BAD_KEYS),
     ("InvalidClientTokenId", BAD_KEYS),
@@ -55,16 +60,17 @@ const CODES: &[(&str, Meaning)] = &[
     ("IncompleteSignature*", UNSIGNED),
     (
         "OptInRequired",
-        correct("the account has no access to DynamoDB in {region}; enable the region"),
+        wrong("the account has no access to DynamoDB in {region}; enable the region"),
     ),
     (
         "KMS*",
-        correct("the KMS key of table {table} cannot be used; check the key and its policy"),
+        wrong("the KMS key of table {table} cannot be used; check the key and its policy"),
     ),
     (
         "UnknownOperationException",
         Meaning {
             kind: ErrorKind::Unsupported,
+            code: "unsupported",
             again: Again::Never,
             message: "the endpoint does not know {action}",
         },
@@ -88,29 +94,33 @@ const VALIDATIONS: &[(&str, Meaning)] = &[
 
 const SLOW_DOWN: Meaning = passing(
     ErrorKind::Throttled,
+    "throttled",
     "the table or the account is asked for more than its throughput",
 );
 const TOO_MANY_CHANGES: Meaning = passing(
     ErrorKind::Throttled,
+    "throttled",
     "the account is changing too many tables at once",
 );
-const FAILED: Meaning = passing(ErrorKind::Backend, "the server failed");
-const UNAVAILABLE: Meaning = passing(ErrorKind::Overloaded, "the service is not available");
+const FAILED: Meaning = passing(ErrorKind::Backend, "5xx", "the server failed");
+const UNAVAILABLE: Meaning = passing(ErrorKind::Overloaded, "5xx", "the service is not available");
 const BUSY: Meaning = passing(
     ErrorKind::Overloaded,
+    "conflict",
     "another transaction or region is writing the item",
 );
 const BAD_KEYS: Meaning =
-    correct("AWS refuses the credentials; check the access key and its secret");
+    unknown("AWS refuses the credentials; check the access key and its secret");
 const BAD_SIGNATURE: Meaning =
-    correct("AWS refuses the signature; check the secret access key and the clock of this machine");
+    unknown("AWS refuses the signature; check the secret access key and the clock of this machine");
 const UNSIGNED: Meaning =
-    correct("AWS takes the request for unsigned; check that the credentials are complete");
-const OTHER_KEYS: Meaning = correct(
+    unknown("AWS takes the request for unsigned; check that the credentials are complete");
+const OTHER_KEYS: Meaning = wrong(
     "the keys of table {table} are not those of the options; check_table says which they are",
 );
 const TOO_LARGE: Meaning = Meaning {
     kind: ErrorKind::TooLarge,
+    code: "too_large",
     again: Again::Never,
     message: "the item is larger than the server takes",
 };
@@ -120,23 +130,36 @@ const COLLECTION_FULL: Meaning = Meaning {
 };
 const INVALID: Meaning = Meaning {
     kind: ErrorKind::Backend,
+    code: "invalid",
     again: Again::Never,
     message: "the server takes the request for invalid",
 };
 
 /// Trouble that passes.
-const fn passing(kind: ErrorKind, message: &'static str) -> Meaning {
+const fn passing(kind: ErrorKind, code: &'static str, message: &'static str) -> Meaning {
     Meaning {
         kind,
+        code,
         again: Again::Later,
         message,
     }
 }
 
+/// A table or an account that is not what the options take it for.
+const fn wrong(message: &'static str) -> Meaning {
+    correct("config", message)
+}
+
+/// Credentials that AWS does not take.
+const fn unknown(message: &'static str) -> Meaning {
+    correct("auth", message)
+}
+
 /// Something that somebody has to correct.
-const fn correct(message: &'static str) -> Meaning {
+const fn correct(code: &'static str, message: &'static str) -> Meaning {
     Meaning {
         kind: ErrorKind::Configuration,
+        code,
         again: Again::Never,
         message,
     }
@@ -245,6 +268,80 @@ mod tests {
     }
 
     #[test]
+    fn every_server_error_has_its_code() {
+        let cases: [(&str, &[(u16, &str)]); 8] = [
+            (
+                "throttled",
+                &[
+                    (400, "ProvisionedThroughputExceededException"),
+                    (400, "ThrottlingException"),
+                    (400, "Throttling"),
+                    (400, "RequestLimitExceeded"),
+                    (400, "LimitExceededException"),
+                    (429, ""),
+                ],
+            ),
+            (
+                "5xx",
+                &[
+                    (500, "InternalServerError"),
+                    (500, "InternalFailure"),
+                    (503, "ServiceUnavailable"),
+                    (502, "NewException"),
+                    (503, ""),
+                ],
+            ),
+            (
+                "conflict",
+                &[
+                    (400, "TransactionConflictException"),
+                    (400, "TransactionInProgressException"),
+                    (400, "ReplicatedWriteConflictException"),
+                ],
+            ),
+            (
+                "config",
+                &[
+                    (400, "ResourceNotFoundException"),
+                    (400, "ResourceInUseException"),
+                    (403, "OptInRequired"),
+                    (400, "KMSDisabledException"),
+                ],
+            ),
+            (
+                "auth",
+                &[
+                    (400, "ExpiredTokenException"),
+                    (400, "UnrecognizedClientException"),
+                    (403, "InvalidClientTokenId"),
+                    (400, "InvalidSignatureException"),
+                    (403, "SignatureDoesNotMatch"),
+                    (400, "RequestExpired"),
+                    (403, "MissingAuthenticationToken"),
+                    (400, "IncompleteSignature"),
+                ],
+            ),
+            ("noperm", &[(400, "AccessDeniedException")]),
+            (
+                "too_large",
+                &[(400, "ItemCollectionSizeLimitExceededException")],
+            ),
+            ("unsupported", &[(400, "UnknownOperationException")]),
+        ];
+        for (expected, errors) in cases {
+            for (status, code) in errors {
+                let meaning = meaning_of(code, "", *status).unwrap();
+                assert_eq!(meaning.code, expected, "{code} {status}");
+            }
+        }
+        let all = || cases.iter().flat_map(|(_, errors)| *errors);
+        for (known, _) in CODES {
+            let has_case = all().any(|(_, code)| is_about(known, code));
+            assert!(has_case, "{known} has no case");
+        }
+    }
+
+    #[test]
     fn a_validation_error_is_told_by_its_text() {
         let schema = ErrorKind::Configuration;
         for (text, kind) in [
@@ -265,7 +362,12 @@ mod tests {
             ("Invalid UpdateExpression", ErrorKind::Backend),
         ] {
             let meaning = meaning_of("ValidationException", text, 400).unwrap();
-            assert_eq!(meaning.kind, kind, "{text}");
+            let code = match kind {
+                ErrorKind::Configuration => "config",
+                ErrorKind::TooLarge => "too_large",
+                _ => "invalid",
+            };
+            assert_eq!((meaning.kind, meaning.code), (kind, code), "{text}");
         }
     }
 }
