@@ -19,14 +19,26 @@
 //! # }
 //! ```
 
+mod checks;
+mod feed;
+mod health;
 mod metered;
 mod meters;
+mod monitor;
 pub mod names;
 mod observer;
+mod options;
 #[cfg(test)]
 mod recorded;
 mod sink;
+mod status;
+mod tracked;
+mod traffic;
 
+pub use feed::StatusFeed;
 pub use metered::MeteredStorage;
+pub use monitor::{CacheMonitor, CacheMonitorBuilder};
 pub use observer::MetricsObserver;
+pub use options::{Mode, MonitorOptions};
 pub use sink::Metrics;
+pub use status::{BackendHealth, BreakerStatus, Health, MonitorStatus, Phase, StepResult};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cache_core::{Clock, Event, Observer, SystemClock};
 
+use crate::feed::StatusFeed;
 use crate::names;
 use crate::sink::Metrics;
 
@@ -20,6 +21,7 @@ const QUIET: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct MetricsObserver {
     metrics: Metrics,
+    feed: Option<StatusFeed>,
     clock: Arc<dyn Clock>,
     breakers: Loudness,
     credentials: Loudness,
@@ -31,10 +33,18 @@ impl MetricsObserver {
     pub fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
+            feed: None,
             clock: Arc::new(SystemClock::new()),
             breakers: Loudness::default(),
             credentials: Loudness::default(),
         }
+    }
+
+    /// Also lets those who watch `feed` know when a breaker changes. Defaults to none.
+    #[must_use]
+    pub fn with_feed(mut self, feed: StatusFeed) -> Self {
+        self.feed = Some(feed);
+        self
     }
 
     /// Measures the minute of quiet by `clock`. Defaults to the system's.
@@ -147,7 +157,12 @@ impl MetricsObserver {
 
     fn log(&self, event: &Event<'_>) {
         match *event {
-            Event::BreakerTransition { .. } => self.log_transition(event),
+            Event::BreakerTransition { .. } => {
+                self.log_transition(event);
+                if let Some(feed) = &self.feed {
+                    feed.breakers_changed();
+                }
+            }
             Event::JournalOverflow { backend } => {
                 tracing::warn!(target: "cache", backend, "the journal of missed keys is full");
             }

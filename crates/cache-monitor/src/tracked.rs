@@ -1,0 +1,243 @@
+//! The outermost storage of a stack: it knows which calls are under way.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cache_core::{
+    CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, NewEntry,
+    Operation, Result, Shard, StorageInfo, StorageStats, TimeLeft, Ttl,
+};
+
+use crate::checks::Checks;
+use crate::traffic::Traffic;
+
+/// Knows which calls are under way, and ends them when the monitor is shut down.
+///
+/// Made by [`CacheMonitor`](crate::CacheMonitor). Belongs outside of everything. Right:
+/// `Tracked(Prefix("app", Fallback(..)))`. Wrong: around one layer of a fallback, whose shutdown
+/// would look like trouble of that layer.
+pub(crate) struct TrackedStorage {
+    inner: Arc<dyn CacheStorage>,
+    traffic: Arc<Traffic>,
+    /// Checks to be made alongside calls, if that is how they are made.
+    checks: Option<Arc<Checks>>,
+}
+
+impl TrackedStorage {
+    pub(crate) fn new(
+        inner: Arc<dyn CacheStorage>,
+        traffic: Arc<Traffic>,
+        checks: Option<Arc<Checks>>,
+    ) -> Self {
+        Self {
+            inner,
+            traffic,
+            checks,
+        }
+    }
+
+    fn inner(&self) -> &dyn CacheStorage {
+        &*self.inner
+    }
+
+    fn closed(&self, operation: Operation) -> CacheError {
+        CacheError::closed(self.inner.info().backend, operation)
+    }
+
+    /// Makes a call, unless the end has begun or comes first; `cut_off` is its outcome then.
+    async fn pass<T: Send>(
+        &self,
+        call: impl Future<Output = T> + Send,
+        cut_off: impl FnOnce(Cut) -> T + Send,
+    ) -> T {
+        let Some(_passage) = self.traffic.enter() else {
+            return cut_off(Cut::Before);
+        };
+        tokio::pin!(call);
+        let mut check = self.checks.as_ref().and_then(|checks| checks.on_use());
+        let first = poll_fn(|context| {
+            let polled = call.as_mut().poll(context);
+            if let Some(check) = &mut check {
+                _ = check.poll(context);
+            }
+            Poll::Ready(polled)
+        });
+        if let Poll::Ready(outcome) = first.await {
+            return outcome;
+        }
+        // Only calls that wait pay for being watched.
+        let end = self.traffic.until_cut_off();
+        tokio::pin!(end);
+        let ended = poll_fn(|context| {
+            if let Poll::Ready(outcome) = call.as_mut().poll(context) {
+                return Poll::Ready(Some(outcome));
+            }
+            if let Some(running) = &mut check
+                && running.poll(context).is_ready()
+            {
+                check = None;
+            }
+            end.as_mut().poll(context).map(|()| None)
+        });
+        match ended.await {
+            Some(outcome) => outcome,
+            None => cut_off(Cut::Under),
+        }
+    }
+
+    async fn one<T: Send>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let cut_off = |cut: Cut| Err(cut.error(self.closed(operation), operation));
+        self.pass(call, cut_off).await
+    }
+
+    async fn many<T: Send>(
+        &self,
+        operation: Operation,
+        keys: usize,
+        call: impl Future<Output = Vec<Result<T>>> + Send,
+    ) -> Vec<Result<T>> {
+        let cut_off = |cut: Cut| {
+            let error = cut.error(self.closed(operation), operation);
+            (0..keys).map(|_| Err(error.clone())).collect()
+        };
+        self.pass(call, cut_off).await
+    }
+}
+
+/// When the end came.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// Before the call began.
+    Before,
+    /// While it was under way.
+    Under,
+}
+
+impl Cut {
+    fn error(self, closed: CacheError, operation: Operation) -> CacheError {
+        let is_read = matches!(
+            operation,
+            Operation::Get
+                | Operation::GetMany
+                | Operation::Lookup
+                | Operation::LookupMany
+                | Operation::Has
+                | Operation::GetTtl
+                | Operation::Ping
+        );
+        match self {
+            Self::Before => closed,
+            Self::Under => closed.with_code("cut_off").with_may_have_happened(!is_read),
+        }
+    }
+}
+
+impl fmt::Debug for TrackedStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tracked").field(&self.inner).finish()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl CacheStorage for TrackedStorage {
+    fn info(&self) -> &StorageInfo {
+        self.inner().info()
+    }
+
+    fn shard(&self, key: &CacheKey) -> Option<Shard> {
+        self.inner().shard(key)
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
+        self.one(Operation::Get, self.inner().get(key)).await
+    }
+
+    async fn get_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
+        let call = self.inner().get_many(keys);
+        self.many(Operation::GetMany, keys.len(), call).await
+    }
+
+    async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
+        self.one(Operation::Lookup, self.inner().lookup(key)).await
+    }
+
+    async fn lookup_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
+        let call = self.inner().lookup_many(keys);
+        self.many(Operation::LookupMany, keys.len(), call).await
+    }
+
+    async fn set(&self, key: &CacheKey, entry: NewEntry, condition: Condition) -> Result<bool> {
+        let call = self.inner().set(key, entry, condition);
+        self.one(Operation::Set, call).await
+    }
+
+    async fn set_many(&self, entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
+        let count = entries.len();
+        let call = self.inner().set_many(entries);
+        self.many(Operation::SetMany, count, call).await
+    }
+
+    async fn delete(&self, key: &CacheKey) -> Result<bool> {
+        self.one(Operation::Delete, self.inner().delete(key)).await
+    }
+
+    async fn delete_many(&self, keys: &[CacheKey]) -> Vec<Result<()>> {
+        let call = self.inner().delete_many(keys);
+        self.many(Operation::DeleteMany, keys.len(), call).await
+    }
+
+    async fn compare_and_delete(&self, key: &CacheKey, expected: &[u8]) -> Result<bool> {
+        let call = self.inner().compare_and_delete(key, expected);
+        self.one(Operation::CompareAndDelete, call).await
+    }
+
+    async fn has(&self, key: &CacheKey) -> Result<bool> {
+        self.one(Operation::Has, self.inner().has(key)).await
+    }
+
+    async fn expire(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
+        self.one(Operation::Expire, self.inner().expire(key, ttl))
+            .await
+    }
+
+    async fn expire_now(&self, key: &CacheKey) -> Result<bool> {
+        self.one(Operation::ExpireNow, self.inner().expire_now(key))
+            .await
+    }
+
+    async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
+        self.one(Operation::GetTtl, self.inner().get_ttl(key)).await
+    }
+
+    async fn increment(&self, key: &CacheKey, delta: i64, ttl: Ttl) -> Result<Counter> {
+        let call = self.inner().increment(key, delta, ttl);
+        self.one(Operation::Increment, call).await
+    }
+
+    async fn clear(&self, scope: &ClearScope) -> Result<Cleared> {
+        self.one(Operation::Clear, self.inner().clear(scope)).await
+    }
+
+    fn get_stats(&self) -> StorageStats {
+        self.inner().get_stats()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.one(Operation::Ping, self.inner().ping()).await
+    }
+
+    /// Closes the storage inside at once; [`CacheMonitor::shutdown`](crate::CacheMonitor::shutdown)
+    /// lets calls finish first.
+    async fn shutdown(&self, budget: Duration) -> Result<()> {
+        self.inner().shutdown(budget).await
+    }
+}
