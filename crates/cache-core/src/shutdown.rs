@@ -1,6 +1,6 @@
 //! How a shutdown went.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{CacheError, Result};
 
@@ -19,6 +19,17 @@ pub struct ShutdownReport {
 }
 
 impl ShutdownReport {
+    /// The report of closing a storage without waiting for anybody.
+    pub async fn of(closing: impl Future<Output = Result<()>>) -> Self {
+        let start = Instant::now();
+        let error = closing.await.err();
+        Self {
+            error,
+            took: start.elapsed(),
+            ..Self::default()
+        }
+    }
+
     /// The report as a result, for callers who want to hear of trouble only.
     ///
     /// # Errors

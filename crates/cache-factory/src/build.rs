@@ -2,17 +2,25 @@
 
 use std::sync::Arc;
 
+#[cfg(any(feature = "dynamodb", feature = "redis"))]
+use cache_breaker::{BreakerOptions, BreakerStorage};
 use cache_core::settings::Settings;
-use cache_core::{CacheStorage, DisabledStorage, PrefixStorage, Result};
+use cache_core::{
+    CacheStorage, DisabledStorage, FallbackStorage, Observers, PrefixStorage, Result,
+};
 #[cfg(feature = "dynamodb")]
 use cache_dynamo::DynamoDbCacheStorage;
 #[cfg(feature = "memory")]
 use cache_memory::MemoryCacheStorage;
+#[cfg(feature = "monitor")]
+use cache_monitor::{
+    CacheMonitor, MeteredStorage, Metrics, MetricsObserver, MonitorOptions, StatusFeed,
+};
 #[cfg(feature = "redis")]
 use cache_redis::RedisCacheStorage;
 
-use crate::caches::{Caches, Foundation};
-use crate::env::{Backend, Plan, plan};
+use crate::caches::{Caches, Foundation, Layer};
+use crate::env::{Backend, Fallback, Plan, plan};
 
 /// Builds [`Caches`] from variables.
 ///
@@ -62,35 +70,200 @@ impl CacheStorageFactory {
         reason = "callers make the settings for this call and keep nothing of them"
     )]
     pub fn from_settings(settings: Settings) -> Result<Caches> {
-        let Plan {
-            backend,
-            prefix,
-            on_trouble,
-        } = plan(&settings)?;
-        let (storage, foundation): (Arc<dyn CacheStorage>, _) = match backend {
-            Backend::None => (Arc::new(DisabledStorage::new()), Foundation::Plain),
+        Self::build(
+            plan(&settings)?,
+            #[cfg(feature = "monitor")]
+            Metrics::global(),
+        )
+    }
+
+    /// The caches that `settings` describe, measured into `metrics` rather than into the recorder
+    /// that is installed for the whole process.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    #[cfg(feature = "monitor")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers make the settings for this call and keep nothing of them"
+    )]
+    pub fn from_settings_with(settings: Settings, metrics: Metrics) -> Result<Caches> {
+        Self::build(plan(&settings)?, metrics)
+    }
+
+    fn build(plan: Plan, #[cfg(feature = "monitor")] metrics: Metrics) -> Result<Caches> {
+        #[cfg(feature = "monitor")]
+        let feed = StatusFeed::new();
+        let mut stack = Stack {
+            #[cfg(feature = "monitor")]
+            observers: Observers::new(
+                MetricsObserver::new(metrics.clone()).with_feed(feed.clone()),
+            ),
+            #[cfg(not(feature = "monitor"))]
+            observers: Observers::none(),
+            #[cfg(feature = "monitor")]
+            metrics,
+            #[cfg(any(feature = "dynamodb", feature = "redis"))]
+            breaker: plan.breaker,
+            layers: Vec::new(),
+        };
+        let mut storage = stack.layer(plan.backend)?;
+        if let Some(fallback) = plan.fallback {
+            storage = stack.fallback(storage, fallback)?;
+        }
+        if let Some(prefix) = plan.prefix {
+            storage = Arc::new(PrefixStorage::new(&prefix, storage)?);
+        }
+        #[cfg(feature = "monitor")]
+        let monitor = stack.monitor(storage, plan.monitor, feed)?;
+        #[cfg(feature = "monitor")]
+        let storage = Arc::clone(monitor.storage());
+        Ok(Caches {
+            storage,
+            layers: stack.layers.into(),
+            on_trouble: plan.on_trouble,
+            observers: stack.observers,
+            #[cfg(feature = "monitor")]
+            monitor,
+        })
+    }
+}
+
+/// A stack in the making, from the inside out: each backend is metered, and behind a breaker where
+/// it is a server; the fallback stands around them, then the prefix, then the monitor.
+///
+/// The order matters. Metered outside of its breaker, a backend would be charged with what it was
+/// never asked; a breaker around the fallback would stop both for the trouble of one; a prefix
+/// inside of the fallback would have to be repeated for each backend.
+struct Stack {
+    observers: Observers,
+    #[cfg(feature = "monitor")]
+    metrics: Metrics,
+    #[cfg(any(feature = "dynamodb", feature = "redis"))]
+    breaker: Option<BreakerOptions>,
+    layers: Vec<Layer>,
+}
+
+impl Stack {
+    #[cfg_attr(
+        not(any(feature = "dynamodb", feature = "memory", feature = "redis")),
+        expect(
+            clippy::needless_pass_by_value,
+            reason = "backends take their options with them"
+        )
+    )]
+    fn layer(&mut self, backend: Backend) -> Result<Arc<dyn CacheStorage>> {
+        match backend {
+            Backend::None => {
+                let storage = Arc::new(DisabledStorage::new());
+                self.local(storage)
+            }
             #[cfg(feature = "memory")]
             Backend::Memory(options) => {
-                let memory = MemoryCacheStorage::with_options(options)?;
-                (Arc::new(memory), Foundation::Plain)
+                let storage = Arc::new(MemoryCacheStorage::with_options(options)?);
+                self.local(storage)
             }
             #[cfg(feature = "redis")]
             Backend::Redis(options) => {
-                let redis = RedisCacheStorage::new(*options)?;
-                (Arc::new(redis), Foundation::Plain)
+                let options = options.with_observers(self.observers.clone());
+                let redis = Arc::new(RedisCacheStorage::new(options)?);
+                self.server(redis, Foundation::Plain)
             }
             #[cfg(feature = "dynamodb")]
             Backend::DynamoDb(options) => {
-                let table = Arc::new(DynamoDbCacheStorage::new(*options)?);
+                let options = options.with_observers(self.observers.clone());
+                let table = Arc::new(DynamoDbCacheStorage::new(options)?);
                 let storage = Arc::clone(&table);
-                (storage, Foundation::Table(table))
+                self.server(storage, Foundation::Table(table))
             }
+        }
+    }
+
+    /// A storage within the process: it has no server to protect or to wait for.
+    #[expect(clippy::unnecessary_wraps, reason = "as for a server")]
+    fn local(&mut self, storage: Arc<dyn CacheStorage>) -> Result<Arc<dyn CacheStorage>> {
+        let storage = self.metered(storage);
+        self.layers
+            .push(Layer::new(Arc::clone(&storage), Foundation::Plain));
+        Ok(storage)
+    }
+
+    #[cfg(any(feature = "dynamodb", feature = "redis"))]
+    fn server(
+        &mut self,
+        storage: Arc<dyn CacheStorage>,
+        foundation: Foundation,
+    ) -> Result<Arc<dyn CacheStorage>> {
+        let storage = self.metered(storage);
+        let mut layer = Layer::new(Arc::clone(&storage), foundation);
+        let Some(options) = self.breaker.clone() else {
+            self.layers.push(layer);
+            return Ok(storage);
         };
-        let storage = match prefix {
-            Some(prefix) => Arc::new(PrefixStorage::new(&prefix, storage)?),
-            None => storage,
-        };
-        Ok(Caches::new(storage, foundation, on_trouble))
+        let breaker = BreakerStorage::new(storage, options)?.with_observers(self.observers.clone());
+        layer.breaker = Some(breaker.handle());
+        self.layers.push(layer);
+        Ok(Arc::new(breaker))
+    }
+
+    #[cfg(feature = "monitor")]
+    fn metered(&self, storage: Arc<dyn CacheStorage>) -> Arc<dyn CacheStorage> {
+        Arc::new(MeteredStorage::new(storage, self.metrics.clone()))
+    }
+
+    #[cfg(not(feature = "monitor"))]
+    #[expect(clippy::unused_self, reason = "as with metrics")]
+    fn metered(&self, storage: Arc<dyn CacheStorage>) -> Arc<dyn CacheStorage> {
+        storage
+    }
+
+    fn fallback(
+        &mut self,
+        first: Arc<dyn CacheStorage>,
+        fallback: Fallback,
+    ) -> Result<Arc<dyn CacheStorage>> {
+        let Fallback {
+            backend,
+            ttl,
+            write_all,
+            journal,
+        } = fallback;
+        let second = self.layer(backend)?;
+        let mut builder = FallbackStorage::builder(first)
+            .then(second)
+            .observers(self.observers.clone());
+        if let Some(ttl) = ttl {
+            builder = builder.fallback_ttl(ttl);
+        }
+        if let Some(keys) = journal {
+            builder = builder.journal_capacity(keys);
+        }
+        if write_all {
+            builder = builder.write_all();
+        }
+        Ok(Arc::new(builder.build()?))
+    }
+
+    #[cfg(feature = "monitor")]
+    fn monitor(
+        &self,
+        storage: Arc<dyn CacheStorage>,
+        options: MonitorOptions,
+        feed: StatusFeed,
+    ) -> Result<CacheMonitor> {
+        let mut builder = CacheMonitor::builder(storage)
+            .feed(feed)
+            .options(options)
+            .metrics(self.metrics.clone());
+        for layer in &self.layers {
+            builder = builder.watch(layer.storage.info().backend, Arc::clone(&layer.storage));
+            #[cfg(any(feature = "dynamodb", feature = "redis"))]
+            if let Some(breaker) = &layer.breaker {
+                builder = builder.breaker(breaker.clone());
+            }
+        }
+        builder.build()
     }
 }
 
@@ -162,6 +335,31 @@ mod tests {
         assert_eq!(format!("{caches:?}"), "Caches(DynamoDb(cache@eu-west-1))");
     }
 
+    #[cfg(all(feature = "memory", feature = "redis"))]
+    #[test]
+    fn a_fallback_stands_around_breakers_and_inside_of_the_prefix() {
+        let pairs = [
+            ("CACHE_STORAGE_TYPE", "redis"),
+            ("CACHE_REDIS_URL", "redis://192.0.2.1:6379"),
+            ("CACHE_FALLBACK", "memory"),
+            ("CACHE_PREFIX", "shop"),
+        ];
+        let text = format!("{:?}", caches(&pairs).unwrap());
+        let order = [
+            "Prefix(\"shop\"",
+            "Fallback(",
+            "Breaker(",
+            "Redis(",
+            "Memory",
+        ];
+        let places: Vec<_> = order.iter().map(|part| text.find(part)).collect();
+        assert!(places.is_sorted() && places[0].is_some(), "{text}");
+        assert_eq!(caches(&pairs).unwrap().breakers().count(), 1);
+
+        let without = [&pairs[..], &[("CACHE_BREAKER", "off")]].concat();
+        assert_eq!(caches(&without).unwrap().breakers().count(), 0);
+    }
+
     #[cfg(feature = "memory")]
     #[tokio::test]
     async fn what_needs_no_set_up_is_set_up_right() {
@@ -179,8 +377,9 @@ mod tests {
         let other = caches.clone().service("geo").build().unwrap();
         assert_eq!(other.get::<i32>("k").await.unwrap(), Some(1));
 
-        caches.shutdown(mins(1)).await.unwrap();
-        caches.clone().shutdown(mins(1)).await.unwrap();
+        caches.shutdown(mins(1)).await.into_result().unwrap();
+        let again = caches.clone().shutdown(mins(1)).await;
+        again.into_result().unwrap();
         let refused = geo.get::<i32>("k").await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Closed);
         assert!(caches.warm_up().await.is_err());

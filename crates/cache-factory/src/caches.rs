@@ -4,21 +4,37 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::{CacheService, CacheServiceBuilder, CacheStorage, OnTrouble, Result};
+#[cfg(any(feature = "dynamodb", feature = "redis"))]
+use cache_breaker::BreakerHandle;
+use cache_core::{
+    CacheService, CacheServiceBuilder, CacheStorage, Observers, OnTrouble, Result, ShutdownReport,
+};
+#[cfg(feature = "monitor")]
+use cache_monitor::CacheMonitor;
 
-/// One storage, and the services over it.
+/// One stack of storages, and the services over it.
 ///
-/// Cheap to clone; clones share the storage. `Debug` shows what was built, outside in:
-/// `Caches(Prefix("shop", Memory))`.
+/// Cheap to clone; clones share the stack. `Debug` shows what was built, outside in:
+/// `Caches(Fallback(Breaker(Redis(127.0.0.1:6379)), Breaker(DynamoDb(cache@eu-west-1))))`.
 #[derive(Clone)]
 pub struct Caches {
-    storage: Arc<dyn CacheStorage>,
-    foundation: Foundation,
-    on_trouble: OnTrouble,
+    pub(crate) storage: Arc<dyn CacheStorage>,
+    pub(crate) layers: Arc<[Layer]>,
+    pub(crate) on_trouble: OnTrouble,
+    pub(crate) observers: Observers,
+    #[cfg(feature = "monitor")]
+    pub(crate) monitor: CacheMonitor,
 }
 
-/// The backend below the storage, for what only one kind of them has.
-#[derive(Clone)]
+/// One backend of the stack, beneath its breaker.
+pub(crate) struct Layer {
+    pub(crate) storage: Arc<dyn CacheStorage>,
+    pub(crate) foundation: Foundation,
+    #[cfg(any(feature = "dynamodb", feature = "redis"))]
+    pub(crate) breaker: Option<BreakerHandle>,
+}
+
+/// What only one kind of backend has.
 pub(crate) enum Foundation {
     /// Needs no set-up of its own.
     Plain,
@@ -26,24 +42,45 @@ pub(crate) enum Foundation {
     Table(Arc<cache_dynamo::DynamoDbCacheStorage>),
 }
 
-impl Caches {
-    pub(crate) fn new(
-        storage: Arc<dyn CacheStorage>,
-        foundation: Foundation,
-        on_trouble: OnTrouble,
-    ) -> Self {
+impl Layer {
+    pub(crate) fn new(storage: Arc<dyn CacheStorage>, foundation: Foundation) -> Self {
         Self {
             storage,
             foundation,
-            on_trouble,
+            #[cfg(any(feature = "dynamodb", feature = "redis"))]
+            breaker: None,
         }
     }
 
+    async fn check(&self) -> Result<()> {
+        match &self.foundation {
+            Foundation::Plain => self.storage.ping().await,
+            #[cfg(feature = "dynamodb")]
+            Foundation::Table(table) => table.check_table().await,
+        }
+    }
+}
+
+impl Caches {
     /// Services over a storage made by hand, whose reads return errors in trouble: for tests, which
     /// bring a storage with a clock of their own.
     #[must_use]
     pub fn over(storage: impl CacheStorage) -> Self {
-        Self::new(Arc::new(storage), Foundation::Plain, OnTrouble::Error)
+        let storage: Arc<dyn CacheStorage> = Arc::new(storage);
+        let layer = Layer::new(Arc::clone(&storage), Foundation::Plain);
+        #[cfg(feature = "monitor")]
+        let monitor = CacheMonitor::over(storage);
+        Self {
+            #[cfg(feature = "monitor")]
+            storage: Arc::clone(monitor.storage()),
+            #[cfg(not(feature = "monitor"))]
+            storage,
+            layers: Arc::new([layer]),
+            on_trouble: OnTrouble::Error,
+            observers: Observers::none(),
+            #[cfg(feature = "monitor")]
+            monitor,
+        }
     }
 
     /// Starts a service whose keys lie below `prefix:`.
@@ -54,6 +91,7 @@ impl Caches {
         CacheService::builder(Arc::clone(&self.storage))
             .prefix(prefix)
             .on_trouble(self.on_trouble)
+            .observers(self.observers.clone())
     }
 
     /// The storage below all services, for what they do not offer.
@@ -62,7 +100,23 @@ impl Caches {
         &self.storage
     }
 
-    /// Connects now rather than at the first call, and waits for one answer of the backend.
+    /// The breakers of the stack, for a person to open or close by hand.
+    #[cfg(any(feature = "dynamodb", feature = "redis"))]
+    pub fn breakers(&self) -> impl Iterator<Item = &BreakerHandle> {
+        self.layers
+            .iter()
+            .filter_map(|layer| layer.breaker.as_ref())
+    }
+
+    /// Health, metrics and the orderly end of the stack.
+    #[cfg(feature = "monitor")]
+    #[must_use]
+    pub fn monitor(&self) -> &CacheMonitor {
+        &self.monitor
+    }
+
+    /// Connects every backend now rather than at the first call, and waits for one answer: with a
+    /// fallback, any one of them will do.
     ///
     /// # Errors
     ///
@@ -71,32 +125,35 @@ impl Caches {
         self.storage.ping().await
     }
 
-    /// Looks at how the backend is set up, for a deployment to fail early: on DynamoDB the table,
-    /// its key schema, and whether it collects expired items. Elsewhere the same as
-    /// [`warm_up`](Self::warm_up).
+    /// Looks at how each backend is set up, for a deployment to fail early: on DynamoDB the table,
+    /// its key schema, and whether it collects expired items. Elsewhere one answer is enough. Goes
+    /// past breakers, and the fallback makes up for nothing here.
     ///
     /// On DynamoDB this needs the permissions `dynamodb:DescribeTable` and
     /// `dynamodb:DescribeTimeToLive`, which serving traffic does not.
     ///
     /// # Errors
     ///
-    /// `Configuration` with everything that has to be corrected; trouble of the storage.
+    /// `Configuration` with everything that has to be corrected; trouble of the first backend that
+    /// has any.
     pub async fn check(&self) -> Result<()> {
-        match &self.foundation {
-            Foundation::Plain => self.warm_up().await,
-            #[cfg(feature = "dynamodb")]
-            Foundation::Table(table) => table.check_table().await,
+        for layer in &*self.layers {
+            layer.check().await?;
         }
+        Ok(())
     }
 
-    /// Ends the storage, and with it every service and clone, within `budget`. A second call
-    /// returns at once.
+    /// Ends the stack, and with it every service and clone, within `budget`: later calls are
+    /// `Closed` errors. A second call returns at once.
     ///
-    /// # Errors
-    ///
-    /// Trouble of the storage while closing; it is closed all the same.
-    pub async fn shutdown(&self, budget: Duration) -> Result<()> {
-        self.storage.shutdown(budget).await
+    /// With the feature `monitor`, calls under way may finish first, and are cut off with what is
+    /// left of them when the budget is used up; the report counts both.
+    pub async fn shutdown(&self, budget: Duration) -> ShutdownReport {
+        #[cfg(feature = "monitor")]
+        let report = self.monitor.shutdown(budget).await;
+        #[cfg(not(feature = "monitor"))]
+        let report = ShutdownReport::of(self.storage.shutdown(budget)).await;
+        report
     }
 }
 

@@ -1,24 +1,80 @@
 //! Variables to a plan, purely: nothing is read but the given settings, nothing is built.
 
+use std::time::Duration;
+
+#[cfg(any(feature = "dynamodb", feature = "redis"))]
+use cache_breaker::BreakerOptions;
 use cache_core::settings::{Setting, Settings, any_of, did_you_mean, settle};
 use cache_core::{
-    ConfigurationError, ConfigurationErrors, DisabledStorage, OnTrouble, PrefixStorage,
+    ConfigurationError, ConfigurationErrors, DisabledStorage, OnTrouble, PrefixStorage, hours,
+    millis,
 };
 #[cfg(feature = "dynamodb")]
 use cache_dynamo::DynamoDbOptions;
 #[cfg(feature = "memory")]
 use cache_memory::MemoryOptions;
+#[cfg(feature = "monitor")]
+use cache_monitor::MonitorOptions;
 #[cfg(feature = "redis")]
 use cache_redis::RedisOptions;
 
 /// The variables that this crate reads itself.
-pub const SETTINGS: &[&Setting] = &[&STORAGE_TYPE, &ON_TROUBLE, &PREFIX];
+pub const SETTINGS: &[&Setting] = &[
+    &STORAGE_TYPE,
+    &FALLBACK,
+    &FALLBACK_TTL,
+    &FALLBACK_WRITE_ALL,
+    &FALLBACK_JOURNAL,
+    &BREAKER,
+    &ON_TROUBLE,
+    &PREFIX,
+];
 
 const STORAGE_TYPE: Setting = Setting {
     name: "CACHE_STORAGE_TYPE",
     meaning: "Where entries are kept; `none` switches caching off.",
     accepts: "`memory`, `redis`, `dynamodb` or `none`",
     default: "none; required",
+    secret: false,
+};
+
+const FALLBACK: Setting = Setting {
+    name: "CACHE_FALLBACK",
+    meaning: "Where calls go while the storage is in trouble.",
+    accepts: "`memory`, `redis`, `dynamodb` or `none`, and not the storage itself",
+    default: "`none`",
+    secret: false,
+};
+
+const FALLBACK_TTL: Setting = Setting {
+    name: "CACHE_FALLBACK_TTL",
+    meaning: "The longest life of what is written into the fallback.",
+    accepts: "a duration from `1ms` to `1h`",
+    default: "`60s`",
+    secret: false,
+};
+
+const FALLBACK_WRITE_ALL: Setting = Setting {
+    name: "CACHE_FALLBACK_WRITE_ALL",
+    meaning: "Whether every write goes to storage and fallback alike, each for its whole time to live.",
+    accepts: "`true` or `false`",
+    default: "`false`",
+    secret: false,
+};
+
+const FALLBACK_JOURNAL: Setting = Setting {
+    name: "CACHE_FALLBACK_JOURNAL",
+    meaning: "How many keys of deletes and overwrites that a storage missed are remembered, for each storage.",
+    accepts: "a whole number from 1 to 10000000",
+    default: "50000",
+    secret: false,
+};
+
+const BREAKER: Setting = Setting {
+    name: "CACHE_BREAKER",
+    meaning: "Whether Redis and DynamoDB stand behind a circuit breaker.",
+    accepts: "`on` or `off`",
+    default: "`on`",
     secret: false,
 };
 
@@ -43,6 +99,15 @@ const PREFIX: Setting = Setting {
 const OFFERED: &[&str] = &["memory", "redis", "dynamodb"];
 const STORAGES: &[&str] = &["memory", "redis", "dynamodb", "none"];
 const POLICIES: &[&str] = &["error", "miss"];
+#[cfg(any(feature = "dynamodb", feature = "redis"))]
+const SWITCH: &[&str] = &["on", "off"];
+
+/// The longest life of a copy in a fallback: longer ones belong into a fallback that every write
+/// reaches.
+const LONGEST_FALLBACK_TTL: Duration = hours(1);
+
+/// More keys than any process should remember.
+const MOST_JOURNALLED: usize = 10_000_000;
 
 /// The storages of this build.
 const COMPILED_IN: &[&str] = &[
@@ -64,6 +129,10 @@ pub fn all_settings() -> Vec<&'static Setting> {
         RedisOptions::SETTINGS,
         #[cfg(feature = "dynamodb")]
         DynamoDbOptions::SETTINGS,
+        #[cfg(any(feature = "dynamodb", feature = "redis"))]
+        BreakerOptions::SETTINGS,
+        #[cfg(feature = "monitor")]
+        MonitorOptions::SETTINGS,
     ];
     [SETTINGS, &backends.concat()].concat()
 }
@@ -72,6 +141,12 @@ pub fn all_settings() -> Vec<&'static Setting> {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) backend: Backend,
+    pub(crate) fallback: Option<Fallback>,
+    /// How the breakers of servers behave; none where they are switched off.
+    #[cfg(any(feature = "dynamodb", feature = "redis"))]
+    pub(crate) breaker: Option<BreakerOptions>,
+    #[cfg(feature = "monitor")]
+    pub(crate) monitor: MonitorOptions,
     pub(crate) prefix: Option<String>,
     pub(crate) on_trouble: OnTrouble,
 }
@@ -87,12 +162,26 @@ pub(crate) enum Backend {
     DynamoDb(Box<DynamoDbOptions>),
 }
 
+/// Where calls go while the storage is in trouble.
+#[derive(Debug)]
+pub(crate) struct Fallback {
+    pub(crate) backend: Backend,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) write_all: bool,
+    pub(crate) journal: Option<usize>,
+}
+
 /// Reads the whole configuration, or everything that is wrong with it.
 pub(crate) fn plan(settings: &Settings) -> Result<Plan, ConfigurationErrors> {
     let mut problems = Vec::new();
     let plan = Plan {
         // Stands in for a backend that could not be read; there is a problem then, and no plan.
-        backend: backend(settings, &mut problems).unwrap_or(Backend::None),
+        backend: first(settings, &mut problems).unwrap_or(Backend::None),
+        fallback: fallback(settings, &mut problems),
+        #[cfg(any(feature = "dynamodb", feature = "redis"))]
+        breaker: breaker(settings, &mut problems),
+        #[cfg(feature = "monitor")]
+        monitor: MonitorOptions::from_settings(settings, &mut problems),
         prefix: prefix(settings, &mut problems),
         on_trouble: on_trouble(settings, &mut problems),
     };
@@ -100,14 +189,69 @@ pub(crate) fn plan(settings: &Settings) -> Result<Plan, ConfigurationErrors> {
     settle(plan, problems)
 }
 
-fn backend(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<Backend> {
+fn first(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<Backend> {
     let Some(found) = settings.find(&STORAGE_TYPE) else {
         let variable = settings.variable(&STORAGE_TYPE);
         let problem = format!("{variable} is not set; expected {}", any_of(OFFERED));
         problems.push(ConfigurationError::new(variable, problem));
         return None;
     };
-    match found.value {
+    backend(settings, &STORAGE_TYPE, found.value, problems)
+}
+
+fn fallback(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<Fallback> {
+    let ttl = settings.duration(&FALLBACK_TTL, problems);
+    if ttl.is_some_and(|ttl| ttl < millis(1) || ttl > LONGEST_FALLBACK_TTL) {
+        let value = settings.find(&FALLBACK_TTL).map_or("", |found| found.value);
+        problems.push(settings.refused(&FALLBACK_TTL, value, "is not between 1ms and 1h"));
+    }
+    let write_all = settings.read(&FALLBACK_WRITE_ALL, "true or false", problems, |text| {
+        text.parse().ok()
+    });
+    let journal = settings.number(&FALLBACK_JOURNAL, (1, MOST_JOURNALLED), problems);
+    let found = settings.find(&FALLBACK)?.value;
+    if found == "none" {
+        return None;
+    }
+    if settings
+        .find(&STORAGE_TYPE)
+        .is_some_and(|storage| storage.value == found)
+    {
+        let complaint = "is the storage itself; name another, or none";
+        problems.push(settings.refused(&FALLBACK, found, complaint));
+        return None;
+    }
+    Some(Fallback {
+        backend: backend(settings, &FALLBACK, found, problems)?,
+        ttl,
+        write_all: write_all.unwrap_or(false),
+        journal,
+    })
+}
+
+#[cfg(any(feature = "dynamodb", feature = "redis"))]
+fn breaker(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<BreakerOptions> {
+    let options = BreakerOptions::from_settings(settings, problems);
+    match settings.find(&BREAKER).map(|found| found.value) {
+        None | Some("on") => Some(options),
+        Some("off") => None,
+        Some(other) => {
+            problems.push(no_such_word(
+                settings, &BREAKER, other, "switch", SWITCH, SWITCH,
+            ));
+            None
+        }
+    }
+}
+
+/// The backend that `setting` names with `value`.
+fn backend(
+    settings: &Settings,
+    setting: &Setting,
+    value: &str,
+    problems: &mut Vec<ConfigurationError>,
+) -> Option<Backend> {
+    match value {
         "none" => Some(Backend::None),
         #[cfg(feature = "memory")]
         "memory" => Some(Backend::Memory(MemoryOptions::from_settings(
@@ -124,24 +268,24 @@ fn backend(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Optio
             Some(Backend::DynamoDb(Box::new(options)))
         }
         other => {
-            problems.push(no_such_backend(settings, other));
+            problems.push(no_such_backend(settings, setting, other));
             None
         }
     }
 }
 
-fn no_such_backend(settings: &Settings, value: &str) -> ConfigurationError {
+fn no_such_backend(settings: &Settings, setting: &Setting, value: &str) -> ConfigurationError {
     if value.contains(',') {
         let complaint = format!(
             "is a layered stack, which this version does not have yet; name one storage: {}",
             any_of(OFFERED)
         );
-        return settings.refused(&STORAGE_TYPE, value, &complaint);
+        return settings.refused(setting, value, &complaint);
     }
     if !OFFERED.contains(&value) {
-        return no_such_word(settings, &STORAGE_TYPE, value, "storage", STORAGES, OFFERED);
+        return no_such_word(settings, setting, value, "storage", STORAGES, OFFERED);
     }
-    let variable = settings.variable(&STORAGE_TYPE);
+    let variable = settings.variable(setting);
     let available = match COMPILED_IN {
         [] => "none".to_owned(),
         names => names.join(", "),
@@ -206,11 +350,22 @@ fn unknown(settings: &Settings) -> Vec<ConfigurationError> {
 
 /// `CACHE_REDIS_...`, or `CACHE_GEO_REDIS_...` of a named cache, in a build without Redis.
 fn is_of_absent_backend(variable: &str) -> bool {
-    OFFERED
+    let absent = OFFERED
         .iter()
         .filter(|backend| !COMPILED_IN.contains(backend))
-        .any(|backend| variable.contains(&format!("_{}_", backend.to_ascii_uppercase())))
+        .chain(ABSENT_PARTS);
+    absent
+        .into_iter()
+        .any(|part| variable.contains(&format!("_{}_", part.to_ascii_uppercase())))
 }
+
+/// The parts of a stack with variables of their own that this build does not have.
+const ABSENT_PARTS: &[&str] = &[
+    #[cfg(not(any(feature = "dynamodb", feature = "redis")))]
+    "breaker",
+    #[cfg(not(feature = "monitor"))]
+    "monitor",
+];
 
 #[cfg(test)]
 mod tests {
@@ -344,6 +499,51 @@ mod tests {
             ]),
             ["CACHE_REDIS_TIMEOUT=\"5 parsecs\" is not a duration; try 500ms, 2s"]
         );
+    }
+
+    #[cfg(feature = "memory")]
+    #[test]
+    fn fallbacks_are_checked() {
+        let fallback = |name, value| problems(&[("CACHE_STORAGE_TYPE", "memory"), (name, value)]);
+        assert_eq!(fallback("CACHE_FALLBACK", "none"), [""; 0]);
+        assert_eq!(
+            fallback("CACHE_FALLBACK", "memory"),
+            ["CACHE_FALLBACK=\"memory\" is the storage itself; name another, or none"]
+        );
+        assert_eq!(
+            fallback("CACHE_FALLBACK", "redsi"),
+            ["CACHE_FALLBACK=\"redsi\" is not a storage; did you mean redis?"]
+        );
+        assert_eq!(
+            fallback("CACHE_FALLBACK_TTL", "2h"),
+            ["CACHE_FALLBACK_TTL=\"2h\" is not between 1ms and 1h"]
+        );
+        assert_eq!(
+            fallback("CACHE_FALLBACK_JOURNAL", "0"),
+            ["CACHE_FALLBACK_JOURNAL=\"0\" is not a whole number from 1 to 10000000"]
+        );
+        assert_eq!(
+            fallback("CACHE_FALLBACK_WRITE_ALL", "yes"),
+            ["CACHE_FALLBACK_WRITE_ALL=\"yes\" is not true or false"]
+        );
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_breaker_is_on_or_off() {
+        let breaker = |name, value| {
+            problems(&[
+                ("CACHE_STORAGE_TYPE", "redis"),
+                ("CACHE_REDIS_URL", "redis://localhost"),
+                (name, value),
+            ])
+        };
+        assert_eq!(breaker("CACHE_BREAKER", "off"), [""; 0]);
+        assert_eq!(
+            breaker("CACHE_BREAKER", "onn"),
+            ["CACHE_BREAKER=\"onn\" is not a switch; did you mean on?"]
+        );
+        assert_eq!(breaker("CACHE_BREAKER_OPEN_FOR", "0s").len(), 1);
     }
 
     #[test]

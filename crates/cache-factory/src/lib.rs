@@ -21,7 +21,7 @@
 //! let user: Option<String> = sessions.get("42").await?;
 //! assert_eq!(user.as_deref(), Some("alice"));
 //!
-//! caches.shutdown(millis(300)).await?;
+//! caches.shutdown(millis(300)).await.into_result()?;
 //! # Ok(())
 //! # }
 //! ```
@@ -36,6 +36,7 @@
 //! | `redis-tls` | | `rediss://` |
 //! | `secrets-manager` | | `CACHE_REDIS_PASSWORD_SECRET` |
 //! | `dynamodb` | | `CACHE_STORAGE_TYPE=dynamodb` |
+//! | `monitor` | | health checks, metrics, logs, and a shutdown that drains: `Caches::monitor` |
 //! | `aws-config` | | AWS credentials from the SDK's whole default chain, not from variables alone |
 //! | `test-util` | | `cache_core::ManualClock`, for tests that move time by hand |
 //!
@@ -51,11 +52,15 @@ mod build;
 mod caches;
 mod env;
 
+#[cfg(any(feature = "dynamodb", feature = "monitor", feature = "redis"))]
+pub use cache_breaker;
 pub use cache_core;
 #[cfg(feature = "dynamodb")]
 pub use cache_dynamo;
 #[cfg(feature = "memory")]
 pub use cache_memory;
+#[cfg(feature = "monitor")]
+pub use cache_monitor;
 #[cfg(feature = "redis")]
 pub use cache_redis;
 
