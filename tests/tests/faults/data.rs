@@ -4,19 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{
-    CacheKey, CacheService, CacheStorage, ClearScope, Condition, ErrorKind, NewEntry, OnTrouble,
-    Ttl, mins, secs,
+    CacheKey, CacheService, CacheStorage, ClearScope, Condition, ErrorKind, NewEntry, Observers,
+    OnTrouble, Ttl, mins, secs,
 };
 
-use crate::support::{Bench, count, fetch, minute, put};
+use crate::support::{Bench, Recorded, count, fetch, minute, put};
 
 const VALUE: &str = "a value in JSON";
 
 fn service(bench: &Bench, on_trouble: OnTrouble) -> CacheService {
+    observed(bench, on_trouble, Observers::none())
+}
+
+fn observed(bench: &Bench, on_trouble: OnTrouble, observers: Observers) -> CacheService {
     CacheService::builder(Arc::clone(&bench.storage))
         .ttl(mins(10))
         .stale_for(mins(10))
         .on_trouble(on_trouble)
+        .observers(observers)
         .build()
         .expect("the settings are sound")
 }
@@ -24,9 +29,10 @@ fn service(bench: &Bench, on_trouble: OnTrouble) -> CacheService {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_62_somebody_elses_bytes() {
     let bench = Bench::patient().await;
+    let told = Recorded::default();
     let (strict, lenient) = (
-        service(&bench, OnTrouble::Error),
-        service(&bench, OnTrouble::Miss),
+        observed(&bench, OnTrouble::Error, told.observers()),
+        observed(&bench, OnTrouble::Miss, told.observers()),
     );
     for foreign in [
         "",
@@ -44,6 +50,11 @@ async fn row_62_somebody_elses_bytes() {
     }
     assert_eq!(lenient.get_stats().degraded, 6);
     assert_eq!(lenient.get_stats().decode_errors, 6);
+    let degraded = |event: &str| event == "Degraded { reason: \"serialization\" }";
+    let undecodable = |event: &str| event == "DecodeError { reason: \"codec\" }";
+    assert_eq!(told.count_of(degraded), 6);
+    assert_eq!(told.count_of(undecodable), 12);
+    assert_eq!(told.count_of(|_| true), 18);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,12 @@
-//! The fault matrix: what a storage on Redis does when its server, its host or the network fails.
+//! The fault matrix: what a storage on Redis or DynamoDB does when its server, its host or the
+//! network fails.
 //!
 //! One test a row, named by its number: what the caller sees, within which time, and what is not
 //! lost. Times are bounded from above with room for a busy machine; they are no benchmarks.
 
 mod callers;
 mod data;
+mod dynamodb;
 mod network;
 mod refusals;
 mod secured;
