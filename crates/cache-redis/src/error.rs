@@ -340,10 +340,14 @@ impl Failure {
 
     /// Says how the connection under it ended, where the client only knows that it did.
     pub(crate) fn ended_by(self, ending: &'static str) -> Self {
-        if self.is_hang_up && self.code == "closed" {
-            return self.with_code(ending);
+        match (self.code, ending) {
+            ("closed", "resp") => Self {
+                is_hang_up: self.is_hang_up,
+                ..Self::not_redis()
+            },
+            ("closed", _) => self.with_code(ending),
+            _ => self,
         }
-        self
     }
 
     /// What came was not what Redis says.

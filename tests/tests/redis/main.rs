@@ -2,6 +2,7 @@
 
 mod differential;
 mod errors;
+mod events;
 mod format;
 mod outage;
 mod support;

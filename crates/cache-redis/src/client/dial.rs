@@ -226,8 +226,11 @@ impl Dialer {
             .map_err(|error| Failure::from_client(&error))?;
         let end = EndOnDrop(Arc::clone(&pulse));
         let driver = tokio::spawn(async move {
-            let _end = end;
-            driver.await;
+            let end = end;
+            let mut driver = std::pin::pin!(driver);
+            driver.as_mut().await;
+            // Before the driver goes, and with it the calls that wait for it.
+            end.0.note_objection();
         });
         let is_encrypted = self.options.tls.is_some();
         let socket = Socket {

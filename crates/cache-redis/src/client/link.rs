@@ -45,8 +45,10 @@ pub(super) enum Payload {
 /// The socket is closed when the last clone is gone.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
-    connection: MultiplexedConnection,
+    /// Dropped before the connection, so that a driver which ends by itself while this is there
+    /// has been given something to object to.
     shared: Arc<Shared>,
+    connection: MultiplexedConnection,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Link {
             socket,
             driver,
         });
-        Self { connection, shared }
+        Self { shared, connection }
     }
 
     pub(super) fn pulse(&self) -> &Pulse {
@@ -429,6 +431,12 @@ impl Pulse {
             && self.silent_timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_TIMEOUTS
     }
 
+    /// The driver ends by itself, although the stream did not.
+    pub(super) fn note_objection(&self) {
+        // What came was not what Redis says.
+        _ = self.ending.set("resp");
+    }
+
     fn watch_write(&self, polled: &Poll<std::io::Result<usize>>) {
         if let Poll::Ready(Err(error)) = polled {
             self.note_error(error);
@@ -498,7 +506,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        if let Poll::Ready(Err(error)) = &polled {
+            self.pulse.note_error(error);
+        }
+        polled
     }
 
     fn poll_shutdown(
