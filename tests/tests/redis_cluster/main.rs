@@ -2,6 +2,7 @@
 
 mod failover;
 mod reshard;
+mod shards;
 mod slots;
 mod support;
 mod trouble;
