@@ -24,6 +24,8 @@ async fn row_21_a_reset_in_the_middle_of_a_reply() {
     bench.proxy.set(Fault::Cut(Direction::Down, 3, End::Reset));
     assert!(put(&*bench.storage, "w", "v").await.unwrap());
     assert_eq!(bench.proxy.counters().accepted, 3);
+    bench.tells(&["Connection", "close", "reset"]).await;
+    bench.tells(&["Retry"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,6 +53,8 @@ async fn row_21_a_reset_in_the_middle_of_an_increments_reply() {
     assert!(error.may_have_happened(), "nobody knows");
     assert_eq!(bench.stored("n"), "2", "it was sent once");
     assert_eq!(count(&*bench.storage).await.unwrap(), 3);
+    bench.tells(&["Connection", "close", "reset"]).await;
+    assert_eq!(bench.told.times(&["Retry"]), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,6 +73,8 @@ async fn row_22_a_blackhole_both_ways() {
     // Neither the connection of before nor the one that came to nothing is left behind. (The proxy
     // acknowledges what it swallows, so it is not the kernel that gives them up here.)
     bench.proxy.wait_until_open(1).await;
+    bench.tells(&["Timeout", "read"]).await;
+    bench.tells(&["Connection", "close", "silent"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,6 +97,7 @@ async fn row_23_a_blackhole_for_replies_only() {
     bench.proxy.set(Fault::Pass);
     bench.recovers().await;
     assert_eq!(count(&*bench.storage).await.unwrap(), before + 2);
+    bench.tells(&["Timeout", "read"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,6 +132,7 @@ async fn row_25_connections_are_rejected() {
     assert!(!error.may_have_happened(), "it was never sent");
     bench.proxy.set(Fault::Pass);
     assert!(read(&*bench.storage, "k").await.unwrap());
+    bench.tells(&["Connection", "dial_fail", "refused"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,6 +157,7 @@ async fn row_26_late_replies_reach_nobody_else() {
     for key in ["d", "c", "b", "a"] {
         eventually(async || read(&*bench.storage, key).await.ok()).await;
     }
+    bench.tells(&["Timeout", "read"]).await;
 }
 
 /// What a lossy network looks like above TCP: everything arrives, some of it late.

@@ -28,6 +28,7 @@ async fn row_7_the_server_loads_its_data() {
     // The connection of before is gone, and so is its storage's idea of it.
     let error = error_within(ErrorKind::Connection, millis(2), read(&*bench.storage, "k")).await;
     assert!(error.is_transient(), "{error}");
+    assert_eq!(error.code(), "loading");
     let write = put(&*bench.storage, "w", "v");
     let error = error_within(ErrorKind::Connection, millis(2), write).await;
     assert!(!error.may_have_happened(), "the server refused it: {error}");
@@ -54,6 +55,7 @@ async fn row_8_the_server_is_busy_with_a_script() {
         error_within(ErrorKind::Overloaded, millis(1), reading).await;
         let error = error_within(ErrorKind::Overloaded, millis(1), writing).await;
         assert!(!error.may_have_happened(), "the server refused it");
+        assert_eq!(error.code(), "busy");
     }
     // Whoever started the script ends it: nothing here did.
     bench.server.command(&["SCRIPT", "KILL"]).unwrap();
@@ -70,6 +72,7 @@ async fn row_9_the_server_is_full() {
     let write = put(&*bench.storage, "w", "v");
     let error = error_within(ErrorKind::Overloaded, millis(1), write).await;
     assert!(!error.may_have_happened(), "the server refused it");
+    assert_eq!(error.code(), "oom");
     assert_eq!(bench.refusals("OOM"), before + 1, "it was sent once");
     assert!(read(&*bench.storage, "k").await.unwrap());
     assert!(bench.storage.expire(&"k".into(), minute()).await.unwrap());
@@ -120,6 +123,7 @@ async fn row_11_a_replica_without_its_primary() {
         .unwrap();
     let error = error_within(ErrorKind::Connection, millis(2), read(&*bench.storage, "k")).await;
     assert!(error.is_transient(), "{error}");
+    assert_eq!(error.code(), "masterdown");
     let write = put(&*bench.storage, "w", "v");
     let error = error_within(ErrorKind::Connection, millis(2), write).await;
     assert!(!error.may_have_happened(), "the server refused it: {error}");
@@ -137,6 +141,7 @@ async fn row_12_too_few_replicas_to_write() {
     let write = put(&*bench.storage, "w", "v");
     let error = error_within(ErrorKind::Connection, millis(1), write).await;
     assert!(error.is_transient(), "{error}");
+    assert_eq!(error.code(), "noreplicas");
     assert!(!error.may_have_happened(), "the server refused it: {error}");
     let error = error_within(ErrorKind::Connection, millis(1), count(&*bench.storage)).await;
     assert!(!error.may_have_happened(), "the server refused it: {error}");
@@ -160,6 +165,7 @@ async fn row_13_the_server_cannot_save() {
     let write = put(&*bench.storage, "w", "v");
     let error = error_within(ErrorKind::Configuration, millis(1), write).await;
     assert!(!error.is_transient(), "somebody has to do something");
+    assert_eq!(error.code(), "misconf");
     assert!(!error.may_have_happened(), "the server refused it: {error}");
     assert!(read(&*bench.storage, "k").await.unwrap());
 }
@@ -180,6 +186,7 @@ async fn row_16_the_user_may_not_write() {
     let write = put(&*bench.storage, "w", "v");
     let error = error_within(ErrorKind::Configuration, millis(1), write).await;
     assert!(!error.is_transient(), "somebody has to do something");
+    assert_eq!(error.code(), "noperm");
     assert!(!error.may_have_happened(), "the server refused it: {error}");
     assert!(!format!("{error} {error:?}").contains("hunter"));
     assert_eq!(bench.refusals("NOPERM"), before + 1, "it was sent once");

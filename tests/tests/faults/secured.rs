@@ -31,10 +31,13 @@ async fn row_40_a_wrong_password_from_the_start() {
         let reading = read(&*bench.storage, "k");
         let error = error_within(ErrorKind::Configuration, CONNECT, reading).await;
         assert!(!error.is_transient(), "somebody has to do something");
+        assert_eq!(error.code(), "auth");
         assert_tells_no_secret(&error, &bench);
     }
     let error = error_within(ErrorKind::Configuration, CONNECT, count(&*bench.storage)).await;
     assert!(!error.may_have_happened(), "it was never sent");
+    bench.tells(&["AuthRefresh", "same"]).await;
+    bench.tells(&["Connection", "dial_fail", "auth"]).await;
 }
 
 /// Gives a password, and another one once that was refused.
@@ -83,6 +86,7 @@ async fn row_41_a_password_rotated_under_a_connection() {
         1,
         "asked once for a new one"
     );
+    bench.tells(&["AuthRefresh", "ok"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

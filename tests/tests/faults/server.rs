@@ -44,6 +44,8 @@ async fn row_1_killed_with_calls_in_flight() {
         "it starts empty"
     );
     assert_eq!(count(&*bench.storage).await.unwrap(), 1);
+    bench.tells(&["Connection", "close"]).await;
+    bench.tells(&["Connection", "dial_fail", "refused"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,6 +67,9 @@ async fn row_2_stopped_under_a_connection() {
     bench.server.resume().unwrap();
     bench.recovers().await;
     assert!(read(&*bench.storage, "k").await.unwrap());
+    bench.tells(&["Timeout", "read"]).await;
+    bench.tells(&["Connection", "close", "silent"]).await;
+    bench.tells(&["Timeout", "handshake"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,6 +93,8 @@ async fn row_3_stopped_before_the_first_connection() {
     assert!(dialed <= 2, "one dial serves them all, not {dialed}");
     bench.server.resume().unwrap();
     bench.recovers().await;
+    bench.tells(&["Timeout", "handshake"]).await;
+    bench.tells(&["Connection", "dial_fail", "timeout"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,6 +136,7 @@ async fn row_5_nobody_listens() {
     assert!(took < SLACK, "it took {took:?}");
     bench.proxy.set(Fault::Pass);
     bench.recovers().await;
+    bench.tells(&["Connection", "dial_fail", "refused"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,6 +168,8 @@ async fn row_14_a_hang_up_with_a_read_in_flight() {
     bench.server.resume().unwrap();
     assert!(reading.await.unwrap().unwrap(), "it was read again");
     assert!(writing.await.unwrap().unwrap(), "it was written again");
+    bench.tells(&["Connection", "close", "reset"]).await;
+    bench.tells(&["Retry"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,6 +189,8 @@ async fn row_14_a_hang_up_with_an_increment_in_flight() {
     bench.server.command(&["CLIENT", "UNPAUSE"]).unwrap();
     assert_eq!(bench.stored("n"), "1", "it was not sent again");
     assert_eq!(count(&*bench.storage).await.unwrap(), 2);
+    bench.tells(&["Connection", "close"]).await;
+    assert_eq!(bench.told.times(&["Retry"]), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,6 +212,7 @@ async fn row_15_writes_are_paused() {
     }
     bench.server.command(&["CLIENT", "UNPAUSE"]).unwrap();
     bench.recovers().await;
+    bench.tells(&["Timeout", "read"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,4 +232,6 @@ async fn row_17_a_host_without_power() {
     bench.proxy.set(Fault::Pass);
     bench.recovers().await;
     assert!(read(&*bench.storage, "k").await.unwrap());
+    bench.tells(&["Timeout", "read"]).await;
+    bench.tells(&["Timeout", "handshake"]).await;
 }

@@ -20,6 +20,7 @@ async fn row_27_a_reply_drips() {
     bench.proxy.set(Fault::Pass);
     eventually(async || read(&*bench.storage, "k").await.ok()).await;
     assert_eq!(bench.proxy.counters().accepted, 1, "it was not silent");
+    bench.tells(&["Timeout", "read"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,6 +44,8 @@ async fn row_29_one_bit_of_a_header_is_wrong() {
     }
     bench.proxy.set(Fault::Pass);
     bench.recovers().await;
+    bench.tells(&["DecodeError", "resp"]).await;
+    bench.tells(&["Connection", "close", "resp"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,6 +82,7 @@ async fn row_30_the_end_instead_of_an_answer() {
     eventually(async || (bench.stored("n") == "2").then_some(())).await;
     assert_eq!(count(&*bench.storage).await.unwrap(), 3, "counted once");
     assert_eq!(bench.proxy.counters().fired, 3);
+    bench.tells(&["Connection", "close", "closed"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,4 +107,5 @@ async fn row_31_arrays_in_arrays_without_end() {
         bench.proxy.set(Fault::Pass);
         bench.recovers().await;
     }
+    bench.tells(&["DecodeError", "resp"]).await;
 }

@@ -31,6 +31,8 @@ pub(crate) struct Bench {
     pub(crate) storage: Arc<RedisCacheStorage>,
     pub(crate) proxy: FaultProxy,
     pub(crate) server: RedisServer,
+    /// What the storage has told.
+    pub(crate) told: Recorded,
 }
 
 impl Bench {
@@ -51,12 +53,15 @@ impl Bench {
         let server = server.start().expect("redis-server starts");
         let target = server.address().parse().expect("the address is one");
         let proxy = FaultProxy::start(target).await.expect("a port is free");
-        let through = options(RedisOptions::new("127.0.0.1", proxy.address().port()));
+        let told = Recorded::default();
+        let through = RedisOptions::new("127.0.0.1", proxy.address().port());
+        let through = options(through.with_observers(told.observers()));
         let storage = RedisCacheStorage::new(through).expect("the options are sound");
         Self {
             storage: Arc::new(storage),
             proxy,
             server,
+            told,
         }
     }
 
@@ -80,6 +85,11 @@ impl Bench {
             .wait_for(|counters| counters.bytes_up > before)
             .await;
         call
+    }
+
+    /// Waits until the storage has told an event with all of these words.
+    pub(crate) async fn tells(&self, words: &[&str]) {
+        eventually(async || (self.told.times(words) > 0).then_some(())).await;
     }
 
     /// Whether the storage works, on the connection it has or on a new one, with right values.
@@ -185,6 +195,14 @@ impl Recorded {
     pub(crate) fn count_of(&self, is_meant: impl Fn(&str) -> bool) -> usize {
         let events = self.events().clone();
         events.iter().filter(|event| is_meant(event)).count()
+    }
+
+    /// How many events had all of these words.
+    pub(crate) fn times(&self, words: &[&str]) -> usize {
+        self.count_of(|event| {
+            let mut quoted = words.iter();
+            quoted.all(|word| event.starts_with(word) || event.contains(&format!("{word:?}")))
+        })
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<String>> {
