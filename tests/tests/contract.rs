@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use cache_breaker::{BreakerOptions, BreakerStorage};
 use cache_core::{CacheStorage, FallbackStorage, ManualClock, PrefixStorage};
 use cache_memory::MemoryCacheStorage;
-use cache_monitor::{MeteredStorage, Metrics};
+use cache_monitor::{CacheMonitor, MeteredStorage, Metrics};
 use cache_testkit::chaos::ChaosStorage;
 use cache_testkit::contract::{self, Harness, Subject};
 
@@ -49,6 +49,9 @@ fn main() -> ExitCode {
         harness("breaker", |memory| Arc::new(behind_breakers(memory))),
         harness("fallback", |memory| {
             Arc::new(FallbackStorage::new(memory, MemoryCacheStorage::new()))
+        }),
+        harness("tracked", |memory| {
+            Arc::clone(CacheMonitor::over(memory).storage())
         }),
         harness("prefix_in_breaker", |memory| {
             Arc::new(behind_breakers(below("app", memory)))

@@ -14,7 +14,7 @@ use cache_dynamo::DynamoDbCacheStorage;
 use cache_memory::MemoryCacheStorage;
 #[cfg(feature = "monitor")]
 use cache_monitor::{
-    CacheMonitor, MeteredStorage, Metrics, MetricsObserver, MonitorOptions, StatusFeed,
+    CacheMonitor, MeteredStorage, Metrics, MetricsObserver, MonitorOptions, StatusFeed, names,
 };
 #[cfg(feature = "redis")]
 use cache_redis::RedisCacheStorage;
@@ -93,6 +93,8 @@ impl CacheStorageFactory {
     }
 
     fn build(plan: Plan, #[cfg(feature = "monitor")] metrics: Metrics) -> Result<Caches> {
+        #[cfg(feature = "monitor")]
+        names::describe(&metrics);
         #[cfg(feature = "monitor")]
         let feed = StatusFeed::new();
         let mut stack = Stack {
