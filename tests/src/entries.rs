@@ -36,6 +36,21 @@ pub async fn fetch(storage: &dyn CacheStorage, key: &str) -> Result<Option<Strin
     Ok(entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
 }
 
+/// Waits until a server that came back is used again: at the latest when the longest pause between
+/// dials, 2 s, is over. Reads `key`.
+///
+/// # Panics
+///
+/// When it takes longer.
+pub async fn back(storage: &dyn CacheStorage, key: &str) {
+    let began = Instant::now();
+    while let Err(error) = fetch(storage, key).await {
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_millis(2_500), "{waited:?}: {error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// How long `future` took, with its output.
 pub async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
     let started = Instant::now();

@@ -25,6 +25,7 @@ mod dials;
 mod lane;
 mod link;
 mod node;
+mod pause;
 mod reach;
 mod reply;
 mod scripts;

@@ -59,6 +59,43 @@ async fn nobody_there_is_a_refused_dial() {
 }
 
 #[tokio::test]
+async fn a_dead_server_is_left_alone_for_a_while_that_grows() {
+    let clock = ManualClock::new();
+    let (storage, told) = observed(nobody().await.with_clock(clock.clone()));
+    let mut dials = 0;
+    for _ in 0..100 {
+        // The same failure, whether it is the dial's own or that of the pause.
+        let error = fetch(&*storage, "k").await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.code()),
+            (ErrorKind::Connection, "refused")
+        );
+        dials += told.take().len();
+        clock.advance(millis(10));
+    }
+    // Of a second, every 50 ms at most to begin with, and hardly ever in the end.
+    assert!((2..50).contains(&dials), "{dials} dials");
+    // After a freeze nobody waits for what is left of a pause.
+    clock.freeze(secs(600));
+    fetch(&*storage, "k").await.unwrap_err();
+    assert_eq!(told.take(), ["connection dial_fail refused"]);
+}
+
+#[tokio::test]
+async fn a_server_that_came_back_is_found_with_the_next_dial() {
+    let mut server = server();
+    let clock = ManualClock::new();
+    let (storage, told) = observed(options(&server).with_clock(clock.clone()));
+    put(&*storage, "k", "v").await.unwrap();
+    server.kill().unwrap();
+    fetch(&*storage, "k").await.unwrap_err();
+    server.restart().unwrap();
+    clock.advance(secs(2));
+    fetch(&*storage, "k").await.unwrap();
+    assert_eq!(told.count("connection open dial"), 2);
+}
+
+#[tokio::test]
 async fn a_name_that_nobody_knows_is_a_dns_failure() {
     let (storage, told) = observed(RedisOptions::new("nobody.invalid", 6379));
     let error = fetch(&*storage, "k").await.unwrap_err();

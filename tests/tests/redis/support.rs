@@ -6,7 +6,7 @@ use std::time::Duration;
 use cache_core::secs;
 use cache_redis::{RedisCacheStorage, RedisOptions};
 use cache_testkit::servers::RedisServer;
-pub(crate) use cache_tests::entries::{fetch, minute, put, timed};
+pub(crate) use cache_tests::entries::{back, fetch, minute, put, timed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{CacheKey, CacheStorage, ErrorKind, secs};
-use cache_tests::entries::{fetch, put, timed};
+use cache_tests::entries::{back, fetch, put, timed};
 use tokio::task::JoinSet;
 
 use crate::support::{End, bare_cluster, keys, map_readings, options, patient, storage};
@@ -95,6 +95,7 @@ async fn servers_that_hang_before_the_first_call_cost_its_deadline() {
     for node in cluster.nodes() {
         node.resume().unwrap();
     }
+    back(&*storage, "k").await;
     put(&*storage, "k", "v").await.unwrap();
 }
 

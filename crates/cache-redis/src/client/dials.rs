@@ -1,21 +1,24 @@
 //! What is known about the dials to one place.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use cache_core::ErrorKind;
+use cache_core::{Clock, ErrorKind};
 use tokio::sync::Notify;
 
+use super::pause::Pause;
 use crate::error::Failure;
 
 /// What is known about the dials of one pool.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dials {
+    clock: Arc<dyn Clock>,
     begun: AtomicU64,
     failures: AtomicU64,
     under_way: AtomicU64,
     is_orphaned: AtomicBool,
     phase: AtomicU8,
+    pause: Mutex<Pause>,
     last_failure: Mutex<Option<FailedDial>>,
     news: Notify,
 }
@@ -38,6 +41,37 @@ pub(super) enum Phase {
 }
 
 impl Dials {
+    /// No dials yet.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            begun: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            under_way: AtomicU64::new(0),
+            is_orphaned: AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Connect as u8),
+            pause: Mutex::default(),
+            last_failure: Mutex::default(),
+            news: Notify::new(),
+        }
+    }
+
+    /// The last failure, while the server is left alone because of it.
+    pub(super) fn pausing_after(&self) -> Option<Failure> {
+        let now = self.clock.now();
+        let pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pause.is_on(now) || self.is_dialing() {
+            return None;
+        }
+        drop(pause);
+        self.last_failure().map(|dial| dial.failure)
+    }
+
+    fn last_failure(&self) -> Option<FailedDial> {
+        let last = self.last_failure.lock();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How many dials have begun so far.
     pub(super) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
@@ -78,20 +112,26 @@ impl Dials {
             let news = self.news.notified();
             tokio::pin!(news);
             news.as_mut().enable();
-            if self.failures() != seen {
-                let failure = self
-                    .last_failure
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                if let Some(failure) = failure.clone() {
-                    return failure;
-                }
+            if self.failures() != seen
+                && let Some(failure) = self.last_failure()
+            {
+                return failure;
             }
             news.await;
         }
     }
 
+    fn succeeded(&self) {
+        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        pause.end();
+    }
+
     fn failed(&self, dial: FailedDial) {
+        let now = self.clock.now();
+        self.pause
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lengthen(&dial.failure, now);
         *self
             .last_failure
             .lock()
@@ -122,7 +162,10 @@ impl<'a> UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         let failure = match self.outcome.take() {
-            Some(Ok(())) => None,
+            Some(Ok(())) => {
+                self.dials.succeeded();
+                None
+            }
             Some(Err(failure)) => Some(failure),
             None => {
                 self.dials.is_orphaned.store(true, Ordering::Release);

@@ -87,9 +87,10 @@ impl Lane {
 
     /// Takes the connection out of the pool, which dials where there is none.
     ///
-    /// A dial that failed before this call could have any part in it, and one that the server hung
-    /// up on, say nothing about the next: such a failure is followed by one more dial. So is a dial
-    /// that was lost with its runtime.
+    /// A server that could not be reached is left alone for a while, in which callers get the last
+    /// failure at once. Where there is no such pause, a dial that failed before this call could
+    /// have any part in it, and one that the server hung up on, say nothing about the next: such a
+    /// failure is followed by one more dial. So is a dial that was lost with its runtime.
     async fn connection_from_pool(&self, deadline: Instant) -> Result<Link, Failure> {
         let mut is_last = false;
         loop {
@@ -99,6 +100,9 @@ impl Lane {
             if dials.is_orphaned() {
                 self.replace_pool(&dials);
                 continue;
+            }
+            if let Some(failure) = dials.pausing_after() {
+                return Err(failure);
             }
             let begun_before = dials.begun();
             let dial = match take(&pool, &dials, deadline).await {
@@ -187,7 +191,7 @@ async fn take(pool: &Pool<Dialer>, dials: &Dials, deadline: Instant) -> Result<L
 
 impl Dialing {
     fn new(options: &Arc<RedisOptions>, address: &Address) -> Self {
-        let dials = Arc::new(Dials::default());
+        let dials = Arc::new(Dials::new(Arc::clone(&options.clock)));
         let dialer = Dialer::new(Arc::clone(options), address.clone(), Arc::clone(&dials));
         let pool = Pool::builder()
             .max_size(1)
