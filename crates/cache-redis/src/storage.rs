@@ -21,7 +21,8 @@ use crate::options::RedisOptions;
 ///
 /// Made without I/O; the first call, or [`warm_up`](Self::warm_up), connects. Every call ends
 /// within the budgets of [`RedisOptions`]. Connections that have died are replaced without anybody
-/// rebuilding anything, and a server that comes back is used again by the next call.
+/// rebuilding anything. A server that cannot be reached is dialed again after a pause that grows to
+/// 2 s, in which calls fail at once; one that comes back is used again when that is over.
 ///
 /// Calls need a Tokio runtime with I/O and time. A storage outlives its runtime and goes on in the
 /// next one. Its connection is driven by the runtime that dialed it: where several live at the same

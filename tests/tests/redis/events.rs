@@ -8,6 +8,8 @@ use cache_core::{
 use cache_redis::{RedisCacheStorage, RedisOptions};
 use cache_testkit::servers::RedisServer;
 use cache_tests::events::Told;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 
 use crate::support::{fetch, minute, options, put, scripted, server};
@@ -25,7 +27,7 @@ fn code<T: std::fmt::Debug>(outcome: Result<T>) -> &'static str {
 
 /// A port that nobody listens at.
 async fn nobody() -> RedisOptions {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a port is free");
     let port = listener.local_addr().expect("the listener is bound").port();
     RedisOptions::new("127.0.0.1", port)
@@ -131,6 +133,47 @@ async fn a_connection_is_closed_as_silent_after_two_timeouts_without_a_byte() {
     assert_eq!(told.take(), ["timeout read"]);
     assert_eq!(code(fetch(&*storage, "k").await), "read");
     assert_eq!(told.take(), ["connection close silent", "timeout read"]);
+}
+
+/// Takes the next connection and answers its set-up.
+async fn greeted(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().await.expect("the storage connects");
+    let mut request = [0; 1024];
+    stream.read(&mut request).await.expect("a PING comes");
+    stream.write_all(b"+PONG\r\n").await.expect("it is read");
+    stream
+}
+
+/// How a connection ended, seen from the server.
+async fn ending(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut requests = [0; 1024];
+    while stream.read(&mut requests).await? > 0 {}
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_reset_and_one_without_trouble_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (storage, told) = observed(RedisOptions::new("127.0.0.1", port));
+    let reader = Arc::clone(&storage);
+    let calls = tokio::spawn(async move {
+        for _ in 0..2 {
+            assert_eq!(code(fetch(&*reader, "k").await), "read");
+        }
+        reader.ping().await
+    });
+    let mut silent = greeted(&listener).await;
+    let mut talking = greeted(&listener).await;
+    let mut request = [0; 1024];
+    talking.read(&mut request).await.unwrap();
+    talking.write_all(b"+PONG\r\n").await.unwrap();
+    calls.await.unwrap().unwrap();
+    assert_eq!(told.count("connection close silent"), 1);
+    let end = ending(&mut silent).await.unwrap_err();
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+    storage.shutdown(millis(1)).await.unwrap();
+    ending(&mut talking).await.unwrap();
 }
 
 #[tokio::test]

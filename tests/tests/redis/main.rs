@@ -4,5 +4,6 @@ mod differential;
 mod errors;
 mod events;
 mod format;
+mod names;
 mod outage;
 mod support;
