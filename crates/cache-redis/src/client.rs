@@ -30,6 +30,7 @@ mod reach;
 mod reply;
 mod scripts;
 mod servers;
+mod shape;
 mod silence;
 #[cfg(feature = "cluster")]
 mod slots;
@@ -50,6 +51,7 @@ pub(crate) use reach::Names;
 use reply::{all, array, bytes, done, each, head_bytes, integer, moved, unexpected};
 use scripts::{Lua, Scripts};
 use servers::Servers;
+use shape::{Expects, Shape};
 
 /// How many keys or entries go into one command or pipeline.
 const BATCH: usize = 500;
@@ -62,6 +64,13 @@ const HEADER: usize = cache_core::wire::HEADER_BYTES;
 
 /// The error code of a server that does not know a script.
 const NO_SCRIPT: &str = "NOSCRIPT";
+
+/// What the commands here are answered with.
+const ONE_ENTRY: Expects = Expects::One(Shape::Bytes);
+const ENTRY_AND_NUMBER: Expects = Expects::Each(2, &[Shape::Bytes, Shape::Integer]);
+const NUMBER: Expects = Expects::One(Shape::Integer);
+const DONE: Expects = Expects::One(Shape::Done);
+const COUNTED: Expects = Expects::Each(3, &[Shape::DoneOrNot, Shape::Integer, Shape::Integer]);
 
 /// A server or a cluster, as the storage sees it.
 #[derive(Debug)]
@@ -161,7 +170,8 @@ impl Client {
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let mut command = command("GET", 1, key.len());
         command.arg(key);
-        bytes(self.read(key, &command.into(), self.single()).await?)
+        let payload = command.into();
+        bytes(self.read(key, &payload, ONE_ENTRY, self.single()).await?)
     }
 
     /// The entry and its server-side time left in milliseconds, as PTTL gives it.
@@ -169,7 +179,12 @@ impl Client {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("GET").arg(key).cmd("PTTL").arg(key);
         let reply = self
-            .read(key, &Payload::Pipeline(pipeline), self.single())
+            .read(
+                key,
+                &Payload::Pipeline(pipeline),
+                ENTRY_AND_NUMBER,
+                self.single(),
+            )
             .await?;
         let [value, ttl] = array(reply)?;
         let Some(value) = bytes(value)? else {
@@ -194,7 +209,8 @@ impl Client {
             for key in batch {
                 command.arg(*key);
             }
-            let call = reading(&command.into(), budget.anew(), node).await;
+            let expects = Expects::Each(batch.len(), &[Shape::Bytes]);
+            let call = reading(&command.into(), expects, budget.anew(), node).await;
             each(&mut entries, batch.len(), call.and_then(all), bytes);
         }
         entries
@@ -214,7 +230,7 @@ impl Client {
 
     pub(crate) async fn set(&self, write: &Write<'_>) -> Result<()> {
         let command = set_command(write).into();
-        let reply = self.write(write.key, &command, self.single(), Repeat::Same);
+        let reply = self.write(write.key, &command, DONE, self.single(), Repeat::Same);
         done(reply.await?)
     }
 
@@ -263,7 +279,7 @@ impl Client {
         pipeline.cmd("UNLINK").arg(key);
         let payload = Payload::Pipeline(pipeline);
         let reply = self
-            .write(key, &payload, self.single(), Repeat::Same)
+            .write(key, &payload, ENTRY_AND_NUMBER, self.single(), Repeat::Same)
             .await?;
         let [head, deleted] = array(reply)?;
         Ok(Head {
@@ -308,7 +324,12 @@ impl Client {
         pipeline.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1);
         pipeline.cmd("EXISTS").arg(key);
         let reply = self
-            .read(key, &Payload::Pipeline(pipeline), self.single())
+            .read(
+                key,
+                &Payload::Pipeline(pipeline),
+                ENTRY_AND_NUMBER,
+                self.single(),
+            )
             .await?;
         let [head, exists] = array(reply)?;
         Ok(Head {
@@ -323,7 +344,12 @@ impl Client {
         pipeline.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1);
         pipeline.cmd("PTTL").arg(key);
         let reply = self
-            .read(key, &Payload::Pipeline(pipeline), self.single())
+            .read(
+                key,
+                &Payload::Pipeline(pipeline),
+                ENTRY_AND_NUMBER,
+                self.single(),
+            )
             .await?;
         let [head, ttl] = array(reply)?;
         Ok((head_bytes(head)?, integer(ttl)?))
@@ -399,7 +425,8 @@ impl Client {
         pipeline.cmd("INCRBY").arg(key).arg(delta);
         pipeline.cmd("PTTL").arg(key);
         let payload = Payload::Transaction(pipeline);
-        let reply = self.write(key, &payload, budget, Repeat::Never).await?;
+        let counted = self.write(key, &payload, COUNTED, budget, Repeat::Never);
+        let reply = counted.await?;
         let [_, sum, left] = array(reply)?;
         let sum = integer(sum).map_err(|error| {
             // Here a key of another type is not a damaged entry but no counter.
@@ -445,10 +472,12 @@ impl Client {
         &'a self,
         key: &'a str,
         payload: &'a Payload,
+        expects: Expects,
         budget: Budget,
     ) -> impl Future<Output = Result<Value>> + Send + 'a {
         let call = Call {
             payload,
+            expects,
             repeat: Repeat::Same,
             is_write: false,
             budget,
@@ -460,11 +489,13 @@ impl Client {
         &'a self,
         key: &'a str,
         payload: &'a Payload,
+        expects: Expects,
         budget: Budget,
         repeat: Repeat<'a>,
     ) -> impl Future<Output = Result<Value>> + Send + 'a {
         let call = Call {
             payload,
+            expects,
             repeat,
             is_write: true,
             budget,
@@ -482,7 +513,7 @@ impl Client {
         budget: Budget,
     ) -> Result<Value> {
         let known = Payload::Command(script.by_hash(key, args));
-        let reply = self.write(key, &known, budget, repeat).await?;
+        let reply = self.write(key, &known, NUMBER, budget, repeat).await?;
         let Value::ServerError(error) = &reply else {
             return Ok(reply);
         };
@@ -492,22 +523,29 @@ impl Client {
         let event = Event::ScriptMissing { backend: BACKEND };
         self.options.observers.tell(&event);
         let taught = Payload::Command(script.by_text(key, args));
-        self.write(key, &taught, budget.anew(), repeat).await
+        self.write(key, &taught, NUMBER, budget.anew(), repeat)
+            .await
     }
 }
 
 /// Asks a server for a sign of life.
 async fn ping(node: &Node, budget: Budget) -> Result<()> {
-    match reading(&cmd("PING").into(), budget, node).await? {
+    match reading(&cmd("PING").into(), Expects::One(Shape::Pong), budget, node).await? {
         Value::SimpleString(_) => Ok(()),
         other => Err(unexpected(other)),
     }
 }
 
 /// Sends a read to this very server.
-async fn reading(payload: &Payload, budget: Budget, node: &Node) -> Result<Value> {
+async fn reading(
+    payload: &Payload,
+    expects: Expects,
+    budget: Budget,
+    node: &Node,
+) -> Result<Value> {
     let call = Call {
         payload,
+        expects,
         repeat: Repeat::Same,
         is_write: false,
         budget,
@@ -523,6 +561,7 @@ async fn unlink<K: AsRef<[u8]> + Sync>(node: &Node, keys: &[K], budget: Budget) 
     }
     let call = Call {
         payload: &command.into(),
+        expects: NUMBER,
         repeat: Repeat::Same,
         is_write: true,
         budget,

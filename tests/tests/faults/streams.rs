@@ -64,6 +64,28 @@ async fn row_29_a_reply_comes_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_29_a_reply_that_belongs_to_another_command() {
+    let bench = Bench::patient().await;
+    bench.given("k").await;
+    let accepted = bench.proxy.counters().accepted;
+    let somebody_elses = Fault::Reply(Bytes::from_static(b":1\r\n"));
+    bench.proxy.set(somebody_elses.clone());
+    let error = error_within(ErrorKind::Backend, ATTEMPT, read(&*bench.storage, "k")).await;
+    assert_eq!(error.code(), "resp");
+    assert!(!error.may_have_happened(), "it was a read");
+    bench.tells(&["DecodeError", "resp"]).await;
+    bench.tells(&["Connection", "close", "resp"]).await;
+    // Nobody is given what comes next on that connection.
+    bench.proxy.set(Fault::Pass);
+    assert!(read(&*bench.storage, "k").await.unwrap());
+    assert_eq!(bench.proxy.counters().accepted, accepted + 1);
+    bench.proxy.set(somebody_elses);
+    let write = put(&*bench.storage, "w", "v");
+    let error = error_within(ErrorKind::Backend, ATTEMPT, write).await;
+    assert!(error.may_have_happened(), "nobody knows");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_30_the_end_instead_of_an_answer() {
     let bench = Bench::patient().await;
     bench.given("k").await;

@@ -9,12 +9,16 @@ use super::call::{Answer, Budget, Call, Repeat};
 use super::link::Payload;
 use super::node::Node;
 use super::reply::{all, unexpected};
+use super::shape::{Expects, Shape};
 use super::{BATCH, BATCH_BYTES, Write, set_command};
 use crate::error::from_server;
 
 /// Commands for many keys, `N` for each, any of which may be sent twice.
 pub(super) trait PerKey<const N: usize>: Sync {
     const IS_WRITE: bool;
+
+    /// What the commands of one key are answered with.
+    const SHAPES: &'static [Shape];
 
     /// How many keys there are.
     fn count(&self) -> usize;
@@ -42,6 +46,7 @@ pub(super) struct Gets<'a>(pub(super) &'a [&'a str]);
 #[cfg(feature = "cluster")]
 impl PerKey<1> for Gets<'_> {
     const IS_WRITE: bool = false;
+    const SHAPES: &'static [Shape] = &[Shape::Bytes];
 
     fn count(&self) -> usize {
         self.0.len()
@@ -61,6 +66,7 @@ pub(super) struct Lookups<'a>(pub(super) &'a [&'a str]);
 
 impl PerKey<2> for Lookups<'_> {
     const IS_WRITE: bool = false;
+    const SHAPES: &'static [Shape] = &[Shape::Bytes, Shape::Integer];
 
     fn count(&self) -> usize {
         self.0.len()
@@ -81,6 +87,7 @@ pub(super) struct Sets<'a>(pub(super) &'a [Write<'a>]);
 
 impl PerKey<1> for Sets<'_> {
     const IS_WRITE: bool = true;
+    const SHAPES: &'static [Shape] = &[Shape::Done];
 
     fn count(&self) -> usize {
         self.0.len()
@@ -106,6 +113,7 @@ pub(super) struct Unlinks<'a, K>(pub(super) &'a [K]);
 #[cfg(feature = "cluster")]
 impl<K: AsRef<[u8]> + Sync> PerKey<1> for Unlinks<'_, K> {
     const IS_WRITE: bool = true;
+    const SHAPES: &'static [Shape] = &[Shape::Integer];
 
     fn count(&self) -> usize {
         self.0.len()
@@ -141,6 +149,7 @@ pub(super) async fn send<B: PerKey<N>, const N: usize>(
         }
         let call = Call {
             payload: &Payload::Pipeline(pipeline),
+            expects: Expects::Each(N * now.len(), B::SHAPES),
             repeat: Repeat::Same,
             is_write: B::IS_WRITE,
             budget: budget.anew(),

@@ -10,6 +10,8 @@ use super::NO_SCRIPT;
 use super::lane::Lane;
 use super::link::{Exchange, Link, Payload};
 use super::node::Node;
+use super::reply::unexpected;
+use super::shape::Expects;
 use super::silence::{DOUBT_AFTER, DOUBTFUL_PATIENCE};
 use super::tell;
 use crate::error::{Failure, from_server, is_demoted};
@@ -29,6 +31,7 @@ pub(super) enum Repeat<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) payload: &'a Payload,
+    pub(super) expects: Expects,
     pub(super) repeat: Repeat<'a>,
     pub(super) is_write: bool,
     pub(super) budget: Budget,
@@ -89,7 +92,7 @@ impl Node {
         let lane = self.lane();
         let first = match ready_at_hand(lane, &call) {
             Some(mut ready) => match ready.exchange(&call, 1).await {
-                Exchange::Reply(reply) if !is_demotion(&reply) => {
+                Exchange::Reply(reply) if !is_demotion(&reply) && call.expects.allows(&reply) => {
                     let may_have_run = false;
                     return Ok(Answer {
                         reply,
@@ -130,6 +133,12 @@ impl Node {
             };
             let pulse = ready.link.pulse();
             let answered = |reply: Value| {
+                if !call.expects.allows(&reply) {
+                    pulse.give_up("resp");
+                    tell::disorder(&self.observers);
+                    let may_have_happened = call.is_write || was_sent;
+                    return Err(unexpected(reply).with_may_have_happened(may_have_happened));
+                }
                 if is_demotion(&reply) {
                     pulse.give_up("demoted");
                 }

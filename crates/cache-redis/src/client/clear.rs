@@ -14,7 +14,11 @@ use super::node::Node;
 use super::reply::integer;
 use super::reply::{all, array, bytes};
 use super::servers::Servers;
+use super::shape::{Expects, Shape};
 use super::{BATCH, Client, reading, unlink};
+
+/// What SCAN is answered with: where to go on, and keys.
+const PAGE: Expects = Expects::Each(2, &[Shape::Bytes, Shape::Array]);
 
 impl Client {
     /// Deletes every key that begins with `prefix`, on every server at the same time, and says how
@@ -51,7 +55,7 @@ impl Client {
                 command.arg("MATCH").arg(pattern);
             }
             command.arg("COUNT").arg(BATCH);
-            let page = reading(&command.into(), budget, node).await;
+            let page = reading(&command.into(), PAGE, budget, node).await;
             if page.is_err() && Instant::now() >= deadline {
                 return Ok((deleted, false));
             }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::call::{Answer, Budget, Call, Repeat};
 use super::link::Payload;
 use super::node::Node;
+use super::shape::{Expects, Shape};
 use super::slots::{Layout, Redirect, slot_of};
 use crate::address::Address;
 use crate::error::{Failure, Place, from_server};
@@ -499,6 +500,7 @@ impl Cluster {
         command.arg("SLOTS");
         let call = Call {
             payload: &Payload::Command(command),
+            expects: Expects::One(Shape::Array),
             repeat: Repeat::Same,
             is_write: false,
             budget: Budget::new(patience, whole),

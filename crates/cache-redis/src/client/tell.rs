@@ -34,6 +34,11 @@ pub(super) fn retry(observers: &Observers) {
     observers.tell(&Event::Retry { backend: BACKEND });
 }
 
+/// A reply came that answers another question.
+pub(super) fn disorder(observers: &Observers) {
+    observers.tell(&Event::DecodeError { reason: "resp" });
+}
+
 /// Bytes came that are not what Redis says.
 pub(super) fn garbage(observers: &Observers, failure: &Failure) {
     if failure.code == "resp" {

@@ -6,6 +6,7 @@ use redis::{Cmd, Pipeline, Value, cmd};
 use super::super::call::{Answer, Call, Repeat};
 use super::super::link::Payload;
 use super::super::node::Node;
+use super::super::shape::Expects;
 
 /// Sends a call after ASKING, in one piece with it.
 pub(super) async fn ask(node: &Node, call: Call<'_>) -> Result<Answer> {
@@ -16,6 +17,8 @@ pub(super) async fn ask(node: &Node, call: Call<'_>) -> Result<Answer> {
     };
     let asked = Call {
         payload: &payload,
+        // Replies to ASKING are among them.
+        expects: Expects::Anything,
         repeat: again.as_ref().map_or(call.repeat, Repeat::With),
         ..call
     };

@@ -14,6 +14,7 @@ use super::super::call::{Budget, Call, Repeat};
 use super::super::link::Payload;
 use super::super::node::Node;
 use super::super::reply::array;
+use super::super::shape::Expects;
 use super::super::slots::{Redirect, slot_of};
 use super::table::Table;
 use super::{Cluster, is_outdated};
@@ -168,6 +169,7 @@ impl Cluster {
             batch.push(at, &mut commands);
             let call = Call {
                 payload: &Payload::Pipeline(commands),
+                expects: Expects::Each(N, B::SHAPES),
                 repeat: Repeat::Same,
                 is_write: B::IS_WRITE,
                 budget: budget.anew(),
