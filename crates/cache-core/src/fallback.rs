@@ -54,7 +54,8 @@ use layer::Layer;
 ///
 /// The journal holds keys, never values, and is lost with the process. When it is full it is given
 /// up: from then on, entries of that layer count as misses unless they say that they were made later,
-/// or this process wrote them since.
+/// or this process wrote them since. Counters are judged alike as long as it is remembered which of
+/// them this process has renewed.
 ///
 /// # Where it belongs
 ///
@@ -179,10 +180,11 @@ impl FallbackStorage {
         }
     }
 
-    /// Notes that the layer at `position` did not see a delete or an overwrite of `key`.
-    fn missed(&self, position: usize, key: &CacheKey) {
+    /// Notes that the layer at `position` did not see a delete or an overwrite of `key`, or may not
+    /// have, if it `was_sent`.
+    fn missed(&self, position: usize, key: &CacheKey, was_sent: bool) {
         let layer = &self.layers[position];
-        if layer.journal.missed(key, layer.wall()) {
+        if layer.journal.missed(key, was_sent, layer.wall()) {
             self.tell_overflow(position);
         }
     }
@@ -204,7 +206,11 @@ impl FallbackStorage {
 
     /// Notes that the layer at `position` took a write of `key`: copies further back are outdated.
     fn took(&self, position: usize, key: &CacheKey) {
-        self.layers[position].journal.wrote(key);
+        let journal = &self.layers[position].journal;
+        journal.wrote(key);
+        if position > 0 {
+            journal.landed(key);
+        }
         for later in &self.layers[position + 1..] {
             later.journal.superseded(key);
         }
@@ -229,7 +235,8 @@ impl FallbackBuilder {
     }
 
     /// Sends every unconditional write to every layer, each for its whole time to live, rather than
-    /// to the first healthy one. A write succeeds when one layer took it. Defaults to off.
+    /// to the first healthy one. A write succeeds when one layer took it. Of two writes of one key at
+    /// the same moment different layers may keep different ones. Defaults to off.
     pub fn write_all(mut self) -> Self {
         self.write_all = true;
         self

@@ -10,11 +10,35 @@ use crate::error::Result;
 use crate::key::CacheKey;
 
 impl FallbackStorage {
+    /// Writes each entry; of a key that is named twice only the last one, whose outcome is that of
+    /// all: with the earlier one alone in a layer, the older value would be the current one.
+    pub(super) async fn set_each(&self, entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
+        let count = entries.len();
+        let mut places: HashMap<CacheKey, usize> = HashMap::with_capacity(count);
+        let mut last: Vec<(CacheKey, NewEntry)> = Vec::with_capacity(count);
+        let mut place_of = Vec::with_capacity(count);
+        for (key, entry) in entries {
+            let place = *places.entry(key.clone()).or_insert(last.len());
+            place_of.push(place);
+            if place == last.len() {
+                last.push((key, entry));
+            } else {
+                last[place] = (key, entry);
+            }
+        }
+        let outcomes = if self.write_all {
+            self.set_many_all(last).await
+        } else {
+            self.set_many_first(last).await
+        };
+        place_of
+            .into_iter()
+            .map(|place| outcomes[place].clone())
+            .collect()
+    }
+
     /// Writes each entry into the first layer that takes it.
-    pub(super) async fn set_many_first(
-        &self,
-        entries: Vec<(CacheKey, NewEntry)>,
-    ) -> Vec<Result<()>> {
+    async fn set_many_first(&self, entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
         let mut outcomes: Vec<Result<()>> = vec![Ok(()); entries.len()];
         let mut open: Vec<usize> = (0..entries.len()).collect();
         for position in 0..self.layers.len() {
@@ -59,7 +83,9 @@ impl FallbackStorage {
         batch: Vec<(CacheKey, NewEntry)>,
     ) -> Vec<Result<()>> {
         let keys: Vec<CacheKey> = batch.iter().map(|(key, _)| key.clone()).collect();
-        let answers = match self.ready(position).await {
+        let ready = self.ready(position).await;
+        let was_sent = ready.is_ok();
+        let answers = match ready {
             Ok(()) => {
                 if position > 0 {
                     for (key, entry) in &batch {
@@ -73,7 +99,7 @@ impl FallbackStorage {
         for (key, answer) in keys.iter().zip(&answers) {
             match answer {
                 Ok(()) => self.took(position, key),
-                Err(error) if is_trouble(error) => self.missed(position, key),
+                Err(error) if is_trouble(error) => self.missed(position, key, was_sent),
                 Err(_) => {}
             }
         }
@@ -87,15 +113,13 @@ impl FallbackStorage {
             let layer = &self.layers[position];
             let before = layer.journal.last_miss();
             let outcomes = layer.storage().set_many(entries.clone()).await;
-            // Of a key that was named twice the last value counts, and so does its outcome.
-            let last: HashMap<_, _> = entries.iter().map(|(key, _)| key).zip(&outcomes).collect();
-            for (key, outcome) in last {
+            for ((key, _), outcome) in entries.iter().zip(&outcomes) {
                 match outcome {
                     Ok(()) => {
                         layer.journal.acknowledged([(key, before)]);
                         layer.journal.wrote(key);
                     }
-                    Err(error) if is_trouble(error) => self.missed(position, key),
+                    Err(error) if is_trouble(error) => self.missed(position, key, true),
                     Err(_) => {}
                 }
             }

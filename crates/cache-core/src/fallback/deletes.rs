@@ -69,7 +69,7 @@ impl FallbackStorage {
         match &outcome {
             Ok(_) if before > 0 => layer.journal.acknowledged([(key, before)]),
             Err(error) if is_trouble(error) => {
-                self.missed(position, key);
+                self.missed(position, key, true);
                 if position == 0 {
                     self.tell_fallback(position, error);
                 }
@@ -88,7 +88,7 @@ impl FallbackStorage {
             for (key, outcome) in keys.iter().zip(&outcomes) {
                 match outcome {
                     Ok(()) if before > 0 => layer.journal.acknowledged([(key, before)]),
-                    Err(error) if is_trouble(error) => self.missed(position, key),
+                    Err(error) if is_trouble(error) => self.missed(position, key, true),
                     _ => {}
                 }
             }

@@ -89,7 +89,11 @@ impl Journal {
     }
 
     /// Notes a delete or overwrite that the layer did not see; true when that was one too many.
-    pub(super) fn missed(&self, key: &CacheKey, now: Timestamp) -> bool {
+    ///
+    /// What `was_sent` may still be carried out after a delete that is under way, so it has to be
+    /// deleted once more. What was not sent need not: a key that is written all the time would never
+    /// leave.
+    pub(super) fn missed(&self, key: &CacheKey, was_sent: bool, now: Timestamp) -> bool {
         let mut inner = self.lock();
         inner.misses += 1;
         let number = inner.misses;
@@ -97,7 +101,9 @@ impl Journal {
             overflow.renewed.remove(key);
         }
         if let Some(known) = inner.missed.get_mut(key) {
-            *known = number;
+            if was_sent {
+                *known = number;
+            }
             return false;
         }
         if inner.missed.len() >= self.capacity {
@@ -152,13 +158,22 @@ impl Journal {
         if is_full {
             self.give_up(&mut inner, now.wall);
         }
+        // Until the new copy is acknowledged, an outdated one may still be what is there.
+        let is_superseded = inner.lent.get(key).is_some_and(|old| old.is_superseded);
         let lent = Lent {
             since: now,
             life,
-            is_superseded: false,
+            is_superseded,
         };
         inner.lent.insert(key.clone(), lent);
         is_full
+    }
+
+    /// The layer has acknowledged the copy that it was lent.
+    pub(super) fn landed(&self, key: &CacheKey) {
+        if let Some(lent) = self.lock().lent.get_mut(key) {
+            lent.is_superseded = false;
+        }
     }
 
     /// The layer has taken a write.
@@ -204,9 +219,17 @@ impl Journal {
             .get(key)
             .is_some_and(|lent| lent.is_superseded && !lent.is_over(now));
         let is_too_old = inner.overflow.as_ref().is_some_and(|overflow| {
-            created_at.is_none_or(|at| at < overflow.at) && !overflow.renewed.contains(key)
+            created_at.is_none_or(|at| at <= overflow.at) && !overflow.renewed.contains(key)
         });
         !is_outdated && !is_too_old
+    }
+
+    /// Whether it will be remembered that this process has written the key. If not, what is there
+    /// cannot be told from what this process writes next.
+    pub(super) fn can_remember(&self, key: &CacheKey) -> bool {
+        self.lock().overflow.as_ref().is_none_or(|overflow| {
+            overflow.renewed.len() < self.capacity || overflow.renewed.contains(key)
+        })
     }
 
     /// The right to drain, unless somebody has it.
@@ -254,9 +277,9 @@ mod tests {
     #[test]
     fn a_key_missed_again_while_its_delete_is_under_way_stays() {
         let journal = Journal::new(10);
-        assert!(!journal.missed(&key("a"), now().wall));
+        assert!(!journal.missed(&key("a"), true, now().wall));
         let sent = journal.waiting(10);
-        assert!(!journal.missed(&key("a"), now().wall));
+        assert!(!journal.missed(&key("a"), true, now().wall));
         journal.acknowledged(sent.iter().map(|(key, number)| (key, *number)));
         assert!(journal.has_missed());
         let sent = journal.waiting(10);
@@ -268,16 +291,18 @@ mod tests {
     fn one_key_too_many_gives_the_journal_up() {
         let journal = Journal::new(2);
         let at = now();
-        assert!(!journal.missed(&key("a"), at.wall));
-        assert!(!journal.missed(&key("b"), at.wall));
-        assert!(!journal.missed(&key("a"), at.wall));
-        assert!(journal.missed(&key("c"), at.wall));
+        assert!(!journal.missed(&key("a"), true, at.wall));
+        assert!(!journal.missed(&key("b"), true, at.wall));
+        assert!(!journal.missed(&key("a"), true, at.wall));
+        assert!(journal.missed(&key("c"), true, at.wall));
         assert!(!journal.has_missed());
         assert!(!journal.is_current(&key("x"), None, at));
-        assert!(journal.is_current(&key("x"), Some(at.wall), at));
+        assert!(!journal.is_current(&key("x"), Some(at.wall), at));
+        let later = at.wall.after(Duration::from_millis(1));
+        assert!(journal.is_current(&key("x"), Some(later), at));
         journal.wrote(&key("x"));
         assert!(journal.is_current(&key("x"), None, at));
-        journal.missed(&key("x"), at.wall);
+        journal.missed(&key("x"), true, at.wall);
         assert!(!journal.is_current(&key("x"), None, at));
     }
 
@@ -294,6 +319,11 @@ mod tests {
         later.monotonic += secs(65);
         assert!(journal.is_current(&key("a"), None, later));
         journal.lent(&key("a"), Some(secs(60)), at);
+        assert!(
+            !journal.is_current(&key("a"), None, at),
+            "not acknowledged yet"
+        );
+        journal.landed(&key("a"));
         assert!(journal.is_current(&key("a"), None, at));
     }
 

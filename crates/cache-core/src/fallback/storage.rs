@@ -103,11 +103,7 @@ impl CacheStorage for FallbackStorage {
         if let Some(errors) = self.closed(Operation::SetMany, entries.len()) {
             return errors.into_iter().map(Err).collect();
         }
-        let outcomes = if self.write_all {
-            self.set_many_all(entries).await
-        } else {
-            self.set_many_first(entries).await
-        };
+        let outcomes = self.set_each(entries).await;
         outcomes
             .iter()
             .for_each(|outcome| self.counters.write(outcome));

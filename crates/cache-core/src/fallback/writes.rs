@@ -16,7 +16,9 @@ impl FallbackStorage {
         let mut failed = FirstError::default();
         for (position, layer) in self.layers.iter().enumerate() {
             let entry = self.entry_for(position, &entry);
-            let outcome = match self.ready(position).await {
+            let ready = self.ready(position).await;
+            let was_sent = ready.is_ok();
+            let outcome = match ready {
                 Ok(()) => {
                     if position > 0 {
                         self.lend(position, key, entry.kept_for());
@@ -32,7 +34,7 @@ impl FallbackStorage {
                 }
                 Err(error) if is_trouble(&error) => {
                     // At once: whoever drops this future must not lose it.
-                    self.missed(position, key);
+                    self.missed(position, key, was_sent);
                     self.tell_fallback(position, &error);
                     failed.note(error);
                 }
@@ -46,8 +48,19 @@ impl FallbackStorage {
 
     /// Writes into every layer, for the whole time to live.
     pub(super) async fn set_all(&self, key: &CacheKey, entry: &NewEntry) -> Result<bool> {
+        self.note_counter_copies(key, entry);
         let positions = 0..self.layers.len();
         self.mirror(positions, key, entry).await.map(|()| true)
+    }
+
+    /// Remembers copies of a number in layers that increments will not reach, which outdate them.
+    pub(super) fn note_counter_copies(&self, key: &CacheKey, entry: &NewEntry) {
+        if crate::counter::parse(&entry.value).is_some() {
+            for position in self.others().filter(|position| *position > 0) {
+                self.lend(position, key, entry.kept_for());
+                self.layers[position].journal.landed(key);
+            }
+        }
     }
 
     /// Writes into these layers; done when one took it, remembered for the others.
@@ -67,7 +80,7 @@ impl FallbackStorage {
                     layer.journal.acknowledged([(key, before)]);
                     layer.journal.wrote(key);
                 }
-                Err(_) => self.missed(position, key),
+                Err(_) => self.missed(position, key, true),
             }
             written.map(drop)
         };
@@ -79,13 +92,15 @@ impl FallbackStorage {
     pub(super) async fn expire_first(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
         let mut failed = FirstError::default();
         for position in 0..self.layers.len() {
-            let outcome = match self.ready(position).await {
+            let ready = self.ready(position).await;
+            let was_sent = ready.is_ok();
+            let outcome = match ready {
                 Ok(()) => self.expire_at(position, key, ttl).await,
                 Err(error) => Err(error),
             };
             match outcome {
                 Err(error) if is_trouble(&error) => {
-                    self.missed(position, key);
+                    self.missed(position, key, was_sent);
                     self.tell_fallback(position, &error);
                     failed.note(error);
                 }
@@ -117,7 +132,7 @@ impl FallbackStorage {
         let expire = |position: usize| async move {
             let outcome = self.layers[position].storage().expire(key, ttl).await;
             if outcome.is_err() {
-                self.missed(position, key);
+                self.missed(position, key, true);
             }
             outcome
         };
@@ -165,10 +180,14 @@ impl FallbackStorage {
     pub(super) async fn only(&self, key: &CacheKey) -> Result<&Layer> {
         self.ready(self.counters_in).await?;
         let layer = &self.layers[self.counters_in];
-        if layer.journal.has_doubts() {
+        if layer.journal.has_doubts() && layer.journal.can_remember(key) {
             let found = layer.storage().lookup(key).await?;
-            if found.is_some() && layer.judged(key, found).is_none() {
-                layer.storage().delete(key).await?;
+            if let Some(entry) = found
+                && layer.judged(key, Some(entry.clone())).is_none()
+            {
+                // Only what was looked at: somebody else may have renewed it meanwhile.
+                let storage = layer.storage();
+                storage.compare_and_delete(key, &entry.value).await?;
             }
         }
         Ok(layer)
@@ -178,7 +197,7 @@ impl FallbackStorage {
     async fn drop_earlier(&self, key: &CacheKey) {
         for position in 0..self.counters_in {
             if self.layers[position].storage().delete(key).await.is_err() {
-                self.missed(position, key);
+                self.missed(position, key, true);
             }
         }
     }
