@@ -12,8 +12,17 @@ const CREDENTIALS: [(&str, &str); 2] = [
     ("AWS_SECRET_ACCESS_KEY", "test"),
 ];
 
+/// What the demo is built with for an outage: a storage to lose, and one to fall back to.
+const OUTAGE: &str = "outage";
+
 /// Builds the demo with the backend it runs on and nothing else, and runs it.
-pub(crate) fn run(storage: Storage, arguments: &[OsString]) -> Result {
+pub(crate) fn run(storage: Storage, has_outage: bool, arguments: &[OsString]) -> Result {
+    if has_outage {
+        provision::redis_server()?;
+        let mut command = cargo(["run", "--release", "--package", "cache-demo"]);
+        command.args(["--no-default-features", "--features", OUTAGE, "--"]);
+        return run_command(command.envs(CREDENTIALS).args(arguments));
+    }
     let mut command = cargo(["run", "--release", "--package", "cache-demo"]);
     command.args(["--no-default-features", "--features", storage.as_str()]);
     command.args(["--", "--storage", storage.as_str()]);

@@ -16,6 +16,10 @@ To see it work
   demo [--storage memory|redis|redis-cluster|dynamodb] [--requests N]
                        replays recorded traffic of a shop through sessions, rate limits and a
                        response cache, and prints what the cache did; memory unless told otherwise
+  demo --outage hang|kill|blackhole [--output DIR]
+                       takes Redis away in the middle of the traffic and brings it back, with
+                       DynamoDB to fall back to; draws what happened, on the terminal and as an SVG
+                       in DIR (target/outage)
 
 To check it
   test                 everything that has to pass: unit, documentation, contract and integration
@@ -46,6 +50,8 @@ pub(crate) enum Command {
     Help,
     Demo {
         storage: Storage,
+        /// Whether the server goes away in the middle.
+        has_outage: bool,
         arguments: Vec<OsString>,
     },
     Test,
@@ -156,6 +162,7 @@ fn command(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
 
 fn demo(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut storage = Storage::Memory;
+    let mut has_outage = false;
     let mut arguments = Vec::new();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -165,13 +172,22 @@ fn demo(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
                     .value()?
                     .parse()
                     .map_err(|_| "--requests is a whole number".to_owned())?;
-                arguments = vec!["--requests".into(), requests.to_string().into()];
+                arguments.extend(["--requests".into(), requests.to_string().into()]);
             }
+            Long("outage") => {
+                has_outage = true;
+                arguments.extend(["--outage".into(), parser.value()?]);
+            }
+            Long("output") => arguments.extend(["--output".into(), parser.value()?]),
             Short('h') | Long("help") => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Command::Demo { storage, arguments })
+    Ok(Command::Demo {
+        storage,
+        has_outage,
+        arguments,
+    })
 }
 
 fn backend(parser: &mut lexopt::Parser) -> Result<Backend, lexopt::Error> {
@@ -243,6 +259,7 @@ mod tests {
         let demo = |storage, arguments: &[&str]| {
             Ok(Command::Demo {
                 storage,
+                has_outage: false,
                 arguments: arguments.iter().map(OsString::from).collect(),
             })
         };
@@ -251,6 +268,14 @@ mod tests {
             parsed("demo --requests 10 --storage=redis"),
             demo(Storage::Redis, &["--requests", "10"])
         );
+        let outage = Command::Demo {
+            storage: Storage::Memory,
+            has_outage: true,
+            arguments: ["--outage", "hang", "--output", "x"]
+                .map(OsString::from)
+                .into(),
+        };
+        assert_eq!(parsed("demo --outage hang --output x"), Ok(outage));
         for storage in Storage::ALL {
             assert_eq!(
                 parsed(&format!("demo --storage {storage}")),

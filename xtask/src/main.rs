@@ -40,7 +40,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result {
     match command {
         Command::Help => flags::help(),
-        Command::Demo { storage, arguments } => demo::run(storage, &arguments),
+        Command::Demo {
+            storage,
+            has_outage,
+            arguments,
+        } => demo::run(storage, has_outage, &arguments),
         Command::Test => test::everything(),
         Command::Integration(backend) => test::integration(backend),
         Command::Drills => test::drills(),

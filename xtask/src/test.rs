@@ -60,7 +60,7 @@ pub(crate) fn drills() -> Result {
     provision::redis_server()?;
     let mut command = cargo(["test", "--release", "--package", "cache-tests"]);
     command.args(["--features", DRILLS]);
-    command.args(["--test", "redis", "--test", "dynamodb"]);
+    command.args(["--test", "redis", "--test", "dynamodb", "--test", "faults"]);
     count(&mut command)?.settle()
 }
 

@@ -9,6 +9,7 @@ mod data;
 mod dynamodb;
 mod network;
 mod refusals;
+mod resurrection;
 mod secured;
 mod server;
 mod streams;

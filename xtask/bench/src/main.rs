@@ -8,6 +8,7 @@
 
 #[cfg(feature = "allocations")]
 mod allocations;
+mod breaker;
 mod cluster;
 mod dynamodb;
 mod itself;
@@ -32,6 +33,7 @@ const HELP: &str = "\
 usage: cache-bench [PART] [--quick] [--strict]
 
   redis    the service on Redis against a bare connection
+  breaker  the breaker alone, and the whole stack on Redis against a bare connection
   cluster  the service on a Redis Cluster against the client library's cluster connection
   tls      the first GET over TLS against the client library's own set-up
   dynamodb the service on DynamoDB against the bare SDK, in instructions; needs valgrind
@@ -112,12 +114,17 @@ fn run(arguments: &Arguments) -> Result<Vec<Verdict>> {
         let server = RedisServer::start()?;
         redis::run(server.port(), effort)
     };
+    let breaker = || -> Result<_> {
+        let server = RedisServer::start()?;
+        breaker::run(server.port(), effort)
+    };
     let peers = || -> Result<_> {
         let server = RedisServer::start()?;
         peers::run(&server.url(0), server.port(), effort)
     };
     match arguments.part.as_str() {
         "redis" => redis(),
+        "breaker" => breaker(),
         "cluster" => cluster::run(effort),
         "tls" => tls::run(effort),
         "dynamodb" => dynamodb::run(effort),
@@ -131,6 +138,7 @@ fn run(arguments: &Arguments) -> Result<Vec<Verdict>> {
         "peers" => peers(),
         "all" => Ok([
             redis()?,
+            breaker()?,
             cluster::run(effort)?,
             tls::run(effort)?,
             dynamodb::run(effort)?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache_core::{CacheKey, CacheService, CacheServiceBuilder, hours};
+use cache_core::{CacheKey, CacheService, CacheServiceBuilder, CacheStorage, hours};
 use cache_redis::{RedisCacheStorage, RedisOptions};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, AsyncConnectionConfig, RedisConnectionInfo};
@@ -24,7 +24,12 @@ impl Ours {
     }
 
     pub(crate) fn at(server: RedisOptions, visitors: &Arc<Visitors>) -> Result<Self> {
-        let service = service(server)?.prefix(PREFIX).build()?;
+        Self::over(RedisCacheStorage::new(server)?, visitors)
+    }
+
+    pub(crate) fn over(storage: impl CacheStorage, visitors: &Arc<Visitors>) -> Result<Self> {
+        let service = CacheService::builder(storage).ttl(hours(1));
+        let service = service.prefix(PREFIX).build()?;
         Ok(Self {
             service,
             visitors: Arc::clone(visitors),

@@ -17,9 +17,9 @@ const RESPONSES: &str = "2000";
 
 /// The table of the emulator, in a region that it believes.
 #[cfg(feature = "dynamodb")]
-const TABLE: &str = "cache-demo";
+pub(crate) const TABLE: &str = "cache-demo";
 #[cfg(feature = "dynamodb")]
-const REGION: &str = "eu-central-1";
+pub(crate) const REGION: &str = "eu-central-1";
 
 /// A backend that was started, and is stopped on drop.
 pub(crate) enum Backend {

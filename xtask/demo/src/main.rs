@@ -9,6 +9,8 @@
 
 mod backend;
 mod origin;
+#[cfg(feature = "outage")]
+mod outage;
 mod report;
 mod shop;
 mod tally;
@@ -53,6 +55,11 @@ fn main() -> ExitCode {
 struct Flags {
     storage: String,
     requests: usize,
+    #[cfg(feature = "outage")]
+    outage: Option<outage::Outage>,
+    /// Where pictures go.
+    #[cfg(feature = "outage")]
+    output: std::path::PathBuf,
 }
 
 impl Flags {
@@ -60,10 +67,20 @@ impl Flags {
         let mut flags = Self {
             storage: "memory".to_owned(),
             requests: usize::MAX,
+            #[cfg(feature = "outage")]
+            outage: None,
+            #[cfg(feature = "outage")]
+            output: "target/outage".into(),
         };
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("storage") => flags.storage = parser.value()?.string()?,
+                #[cfg(feature = "outage")]
+                Long("outage") => {
+                    flags.outage = Some(outage::Outage::parse(&parser.value()?.string()?)?);
+                }
+                #[cfg(feature = "outage")]
+                Long("output") => flags.output = parser.value()?.into(),
                 Long("requests") => flags.requests = parser.value()?.parse()?,
                 other => return Err(other.unexpected().into()),
             }
@@ -73,6 +90,10 @@ impl Flags {
 }
 
 fn run(flags: &Flags) -> Result {
+    #[cfg(feature = "outage")]
+    if let Some(outage) = flags.outage {
+        return runtime()?.block_on(outage::run(outage, flags.output.clone()));
+    }
     let requests: Vec<_> = Trace::web12().requests().take(flags.requests).collect();
     let backend = Backend::start(&flags.storage)?;
     println!(
@@ -80,13 +101,14 @@ fn run(flags: &Flags) -> Result {
         report::thousands(requests.len()),
         backend.description()
     );
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()?;
-    let (tally, took) = runtime.block_on(replay(&backend, requests))?;
+    let (tally, took) = runtime()?.block_on(replay(&backend, requests))?;
     print!("{}", report::Report::new(tally, took));
     Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(THREADS).enable_all().build()?)
 }
 
 /// Serves the requests in order, as many at a time as there are workers.
@@ -115,8 +137,8 @@ async fn replay(backend: &Backend, requests: Vec<Request>) -> Result<(Tally, Dur
     let took = start.elapsed();
     progress.finish_and_clear();
 
-    common.shutdown(SHUTDOWN).await?;
-    bounded.shutdown(SHUTDOWN).await?;
+    common.shutdown(SHUTDOWN).await.into_result()?;
+    bounded.shutdown(SHUTDOWN).await.into_result()?;
     Ok((tally, took))
 }
 
@@ -144,8 +166,14 @@ impl Queue {
     }
 
     fn next(&self) -> Option<Request> {
+        self.next_numbered().map(|(_, request)| request)
+    }
+
+    /// The next request and its place, from 0.
+    fn next_numbered(&self) -> Option<(usize, Request)> {
         let position = self.position.fetch_add(1, Ordering::Relaxed);
-        self.requests.get(position).copied()
+        let request = self.requests.get(position).copied()?;
+        Some((position, request))
     }
 }
 
@@ -170,13 +198,11 @@ mod tests {
     #[test]
     fn every_request_is_served_once() {
         let requests: Vec<_> = Trace::web12().requests().take(3_000).collect();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .enable_all()
-            .build()
-            .unwrap();
         let backend = Backend::start("memory").unwrap();
-        let (tally, took) = runtime.block_on(replay(&backend, requests)).unwrap();
+        let (tally, took) = runtime()
+            .unwrap()
+            .block_on(replay(&backend, requests))
+            .unwrap();
         assert_eq!(tally.sessions.reads, 3_000);
         assert_eq!(tally.responses.reads, 3_000);
         assert_eq!(tally.limits.calls.len(), 3_000);

@@ -28,6 +28,7 @@ impl Report {
             sessions,
             limits,
             responses,
+            uncounted: _,
             busiest,
         } = tally;
         Self {
@@ -125,7 +126,7 @@ pub(crate) fn thousands(number: usize) -> String {
 }
 
 /// The value that `percent` of the sorted values do not exceed; zero where there are none.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted
         .get(rank.saturating_sub(1))
@@ -133,12 +134,12 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
         .unwrap_or_default()
 }
 
-fn percent(part: usize, whole: usize) -> String {
+pub(crate) fn percent(part: usize, whole: usize) -> String {
     let per_mille = (part * 1000 + whole / 2) / whole;
     format!("{}.{} %", per_mille / 10, per_mille % 10)
 }
 
-fn microseconds(span: Duration) -> String {
+pub(crate) fn microseconds(span: Duration) -> String {
     let tenths = span.as_nanos().div_ceil(100);
     format!("{}.{} µs", tenths / 10, tenths % 10)
 }

@@ -12,6 +12,7 @@ pub(crate) struct Shop {
     sessions: CacheService,
     limits: CacheService,
     responses: CacheService,
+    lets_uncounted_pass: bool,
 }
 
 impl Shop {
@@ -21,7 +22,16 @@ impl Shop {
             sessions: common.service("session").ttl(mins(15)).build()?,
             limits: common.service("limit").build()?,
             responses: bounded.service("response").ttl(hours(1)).build()?,
+            lets_uncounted_pass: false,
         })
+    }
+
+    /// Serves a request whose limit cannot be counted, as a shop would: counters never fall back,
+    /// since two of them would be none.
+    #[cfg(feature = "outage")]
+    pub(crate) fn letting_uncounted_pass(mut self) -> Self {
+        self.lets_uncounted_pass = true;
+        self
     }
 
     /// Serves one request and notes what its caches did.
@@ -49,8 +59,11 @@ impl Shop {
     async fn count(&self, request: Request, tally: &mut Tally) -> Result<()> {
         let key = (request.client.to_string(), request.endpoint.as_str());
         let increment = self.limits.increment(key, 1, mins(1));
-        let counter = timed(&mut tally.limits.calls, increment).await?;
-        tally.busiest = tally.busiest.max(counter.value);
+        match timed(&mut tally.limits.calls, increment).await {
+            Ok(counter) => tally.busiest = tally.busiest.max(counter.value),
+            Err(_) if self.lets_uncounted_pass => tally.uncounted += 1,
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

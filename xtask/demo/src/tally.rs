@@ -8,6 +8,8 @@ pub(crate) struct Tally {
     pub(crate) sessions: UseCase,
     pub(crate) limits: UseCase,
     pub(crate) responses: UseCase,
+    /// Requests that were let pass because the limit could not be counted.
+    pub(crate) uncounted: usize,
     /// The highest value of any rate limit counter.
     pub(crate) busiest: i64,
 }
@@ -27,8 +29,10 @@ impl Tally {
             sessions,
             limits,
             responses,
+            uncounted,
             busiest,
         } = other;
+        self.uncounted += uncounted;
         self.sessions.add(sessions);
         self.limits.add(limits);
         self.responses.add(responses);
