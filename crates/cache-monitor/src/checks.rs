@@ -117,8 +117,10 @@ impl Checks {
         let now = self.clock.now();
         let last = std::mem::replace(&mut *lock(&self.last_look), now);
         let monotonic = now.monotonic.saturating_sub(last.monotonic);
-        let ahead = now.wall.since(last.wall).saturating_sub(monotonic);
-        let behind = monotonic.saturating_sub(now.wall.since(last.wall));
+        // A clock that was set back may stand before its last reading.
+        let (forth, back) = (now.wall.since(last.wall), last.wall.since(now.wall));
+        let ahead = forth.saturating_sub(monotonic);
+        let behind = monotonic.saturating_add(back).saturating_sub(forth);
         if ahead > CLOCK_TOLERANCE {
             // A process that was frozen looks the same as a clock that was set forward.
             let labels = [("action", "freeze")];
