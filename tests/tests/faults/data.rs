@@ -10,6 +10,8 @@ use cache_core::{
 
 use crate::support::{Bench, Recorded, count, fetch, minute, put};
 
+mod measured;
+
 const VALUE: &str = "a value in JSON";
 
 fn service(bench: &Bench, on_trouble: OnTrouble) -> CacheService {

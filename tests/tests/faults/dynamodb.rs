@@ -10,6 +10,7 @@ use cache_testkit::servers::{Answer, DynamoDb, Request};
 
 use crate::support::{Recorded, count, error_within, fetch, minute, put, timed};
 
+mod measured;
 mod scripted;
 
 use scripted::{Scripted, failed, options, patient, refused_as};

@@ -7,6 +7,7 @@
 mod callers;
 mod data;
 mod dynamodb;
+mod metrics_b;
 mod network;
 mod refusals;
 mod resurrection;
