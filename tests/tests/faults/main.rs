@@ -15,3 +15,4 @@ mod secured;
 mod server;
 mod streams;
 mod support;
+mod time;
