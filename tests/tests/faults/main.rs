@@ -8,6 +8,7 @@ mod callers;
 mod data;
 mod dynamodb;
 mod metrics_b;
+mod monitor;
 mod network;
 mod refusals;
 mod resurrection;
