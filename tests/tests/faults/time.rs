@@ -1,4 +1,4 @@
-//! Rows 57 to 60 and 87: what freezes, jumps of the clock and forgotten scripts leave in the
+//! Rows 57 to 60 and row 87: what freezes, jumps of the clock and forgotten scripts leave in the
 //! metrics, and what storages of every kind make of a clock that was set.
 
 use std::sync::Arc;

@@ -1,7 +1,11 @@
 //! What the rows about DynamoDB leave in the metrics, and in the breaker around it.
 
-use cache_core::{CacheKey, CacheStorage, ErrorKind, ManualClock, hours, millis};
+use std::sync::Arc;
+
+use cache_breaker::BreakerOptions;
+use cache_core::{CacheKey, CacheStorage, ErrorKind, FallbackStorage, ManualClock, hours, millis};
 use cache_dynamo::{CredentialsSource, DynamoDbCacheStorage, DynamoDbOptions};
+use cache_memory::MemoryCacheStorage;
 use cache_monitor::names;
 use cache_testkit::servers::{Answer, DynamoDb, ScriptedHttp};
 
@@ -14,7 +18,7 @@ use crate::support::{error_within, fetch, put};
 struct Always {
     server: ScriptedHttp,
     meter: Meter,
-    storage: Box<dyn CacheStorage>,
+    storage: Arc<dyn CacheStorage>,
 }
 
 impl Always {
@@ -29,7 +33,7 @@ impl Always {
         let table = DynamoDbCacheStorage::new(options).expect("the options are sound");
         Self {
             server,
-            storage: Box::new(meter.stack(table)),
+            storage: Arc::new(meter.stack(table)),
             meter,
         }
     }
@@ -114,6 +118,23 @@ async fn row_69_throttled_is_measured() {
     }
 }
 
+/// Refusals for going too fast open the breaker by their rate only, however many come in a row.
+#[tokio::test]
+async fn row_69_throttling_opens_the_breaker_by_its_rate() {
+    let always = Always::new(Answer::error(400, "ThrottlingException"));
+    let mut calls = 0;
+    while always.opened() == 0 {
+        assert_eq!(always.refusal().await, ErrorKind::Throttled);
+        calls += 1;
+        assert!(calls <= 100, "it opens at last");
+    }
+    let minimum = u64::from(BreakerOptions::default().minimum_calls);
+    assert_eq!(always.opened_for("rate"), 1);
+    assert!(calls >= minimum, "it opened after {calls}");
+    assert_eq!(always.refusal().await, ErrorKind::Rejected);
+    assert_eq!(always.outcomes("throttled"), calls);
+}
+
 /// Failures of the server are repeated, are one outcome a call, and open the breaker in a row.
 #[tokio::test]
 async fn row_70_failures_of_the_server_are_measured() {
@@ -162,6 +183,29 @@ async fn row_72_no_table_or_another_one_is_measured() {
         );
         assert_eq!(always.refusal().await, ErrorKind::Rejected);
         assert_eq!(always.server.requests().len(), 1, "nothing more was sent");
+    }
+}
+
+/// Behind a table that is none and one whose credentials are refused, a chain goes on without it;
+/// callers notice nothing, and what the next layer answered is counted.
+#[tokio::test]
+async fn row_72_and_row_73_a_chain_goes_on_without_the_table() {
+    for code in ["ResourceNotFoundException", "ExpiredTokenException"] {
+        let always = Always::new(Answer::error(400, code));
+        let chain = FallbackStorage::builder(always.storage)
+            .then(MemoryCacheStorage::new())
+            .observers(always.meter.observers())
+            .build()
+            .unwrap();
+        for _ in 0..3 {
+            assert!(put(&chain, "k", "v").await.unwrap(), "{code}");
+            assert_eq!(fetch(&chain, "k").await.unwrap().unwrap(), "v", "{code}");
+        }
+        let answered = [("from", "dynamodb"), ("to", "memory")];
+        let answered = always.meter.count(names::FALLBACK_TOTAL, &answered);
+        assert_eq!(answered, 6, "{code}");
+        let requests = always.server.requests().len();
+        assert!(requests <= 2, "each lane opens at its first: {requests}");
     }
 }
 
