@@ -4,11 +4,13 @@
 //! One test a row, named by its number: what the caller sees, within which time, and what is not
 //! lost. Times are bounded from above with room for a busy machine; they are no benchmarks.
 
+mod access;
 mod callers;
 mod data;
 mod dynamodb;
 mod metrics_b;
 mod monitor;
+mod metrics_a;
 mod network;
 mod refusals;
 mod resurrection;
