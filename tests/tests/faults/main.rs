@@ -6,6 +6,7 @@
 
 mod access;
 mod callers;
+mod cluster;
 mod data;
 mod dynamodb;
 mod metrics_b;
