@@ -11,6 +11,7 @@ mod data;
 mod dynamodb;
 mod metrics_b;
 mod monitor;
+mod limits;
 mod metrics_a;
 mod network;
 mod refusals;
