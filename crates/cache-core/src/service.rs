@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -504,7 +505,7 @@ impl CacheService {
 
     fn encode<T: Serialize + ?Sized>(&self, key: &CacheKey, value: &T) -> Result<Bytes> {
         let codec = self.shared.codec;
-        let bytes = codec.encode(value).map_err(|reason| {
+        let bytes = self.contained(|| codec.encode(value)).map_err(|reason| {
             let error = SerializationError::new::<T>(reason, key, codec.id().as_str(), None);
             CacheError::from(error).with_operation(Operation::Set)
         })?;
@@ -582,7 +583,7 @@ impl CacheService {
     ) -> Result<T> {
         let codec = self.shared.codec;
         let own = codec.recorded_id();
-        let decoded = match entry.codec {
+        let decoded = self.contained(|| match entry.codec {
             id if id == own => codec.decode(&entry.value),
             None => decode_unlabelled(codec, &entry.value),
             Some(id) if id == codec.id() => codec.decode(&entry.value),
@@ -590,7 +591,7 @@ impl CacheService {
                 "the value was written with codec {}",
                 other.as_str()
             )),
-        };
+        });
         decoded.map_err(|reason| {
             self.shared
                 .counters
@@ -603,6 +604,16 @@ impl CacheService {
             CacheError::from(error)
                 .with_backend(self.inner().info().backend)
                 .with_operation(operation)
+        })
+    }
+
+    /// Runs code of the application's own types, whose panic is a value that has no form in bytes.
+    fn contained<T>(&self, code: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        // What the code has changed before its panic is not looked at again.
+        catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|_| {
+            let event = Event::Panicked { place: "codec" };
+            self.shared.observers.tell(&event);
+            Err("the code of the type panicked".to_owned())
         })
     }
 

@@ -567,3 +567,51 @@ async fn an_observer_is_told_of_misses_that_are_none_and_of_what_cannot_be_used(
     strict.set_many([("a\0", "v")]).await.unwrap_err();
     assert_eq!(recorded.take(), ["InvalidKey"; 3]);
 }
+
+/// A value whose own code panics while it is written or read.
+struct Hostile;
+
+impl serde::Serialize for Hostile {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        unreachable!("it panics on purpose, hunter2")
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Hostile {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        unreachable!("it panics on purpose, hunter2")
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_panics_has_no_form_in_bytes() {
+    for codec in [Codec::Json, Codec::Postcard, Codec::Bincode, Codec::Raw] {
+        let (_, storage) = memory();
+        let recorded = Recorded::default();
+        let observed = |on_trouble| {
+            CacheService::builder(Arc::clone(&storage))
+                .codec(codec)
+                .ttl(mins(1))
+                .on_trouble(on_trouble)
+                .observers(Observers::new(recorded.clone()))
+                .build()
+                .unwrap()
+        };
+        let (strict, lenient) = (observed(OnTrouble::Error), observed(OnTrouble::Miss));
+        strict.set("k", "v").await.unwrap();
+        let written = strict.set("k", &Hostile).await.unwrap_err();
+        let panicked = "Panicked { place: \"codec\" }";
+        assert_eq!(recorded.take(), [panicked], "{codec:?}");
+        let read = strict.get::<Hostile>("k").await.err().unwrap();
+        let undecodable = "DecodeError { reason: \"codec\" }";
+        assert_eq!(recorded.take(), [panicked, undecodable], "{codec:?}");
+        for error in [written, read] {
+            assert_eq!(error.kind(), ErrorKind::Serialization, "{error}");
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("hunter"), "{text}");
+        }
+        assert!(lenient.get::<Hostile>("k").await.unwrap().is_none());
+        let value = strict.get::<String>("k").await.unwrap();
+        assert_eq!(value.as_deref(), Some("v"), "{codec:?}: it was left alone");
+    }
+}
