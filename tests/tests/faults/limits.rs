@@ -1,6 +1,8 @@
 //! Rows 49 to 55: callers that give up, are too many, panic, or end with their runtime.
 
+use std::collections::HashSet;
 use std::future::poll_fn;
+use std::hash::{BuildHasher, DefaultHasher};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -190,6 +192,45 @@ async fn row_52_a_hook_panics() {
     assert!(panics >= 11, "each connection was told, not {panics}");
     let hook = [("where", "hook")];
     assert!(measured.count(names::PANICS_TOTAL, &hook) >= 11);
+}
+
+/// Panics when a set is made of it.
+#[derive(Debug)]
+struct Shy;
+
+impl Default for Shy {
+    fn default() -> Self {
+        unreachable!("it panics on purpose")
+    }
+}
+
+impl BuildHasher for Shy {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        unreachable!("there is none")
+    }
+}
+
+/// A value whose own code panics is an error of its caller, is counted, and is no trouble to
+/// anybody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_52_the_code_of_a_value_panics() {
+    let bench = Bench::patient().await;
+    let measured = stack(&bench, &[]);
+    let service = measured.stack.service("shy").ttl(secs(60)).build();
+    let service = service.unwrap();
+    service.set("k", &[1_u8]).await.unwrap();
+    for _ in 0..10 {
+        let error = service.get::<HashSet<u8, Shy>>("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Serialization, "{error}");
+    }
+    assert_eq!(service.get::<Vec<u8>>("k").await.unwrap(), Some(vec![1]));
+    let codec = [("where", "codec")];
+    assert_eq!(measured.count(names::PANICS_TOTAL, &codec), 10);
+    let transitions = measured.count(names::BREAKER_TRANSITIONS_TOTAL, &[]);
+    assert_eq!(transitions, 0, "the server has not failed");
+    assert_eq!(measured.stack.monitor().in_flight(), 0);
 }
 
 /// A stack may be dropped outside of any runtime, with a call of it under way when its runtime
