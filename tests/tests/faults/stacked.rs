@@ -14,6 +14,11 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 /// Caches that tell a recorder of their own what happens.
 pub(crate) struct Measured {
     pub(crate) caches: Caches,
+    meter: Meter,
+}
+
+/// What a recorder was told.
+pub(crate) struct Meter {
     snapshotter: Snapshotter,
     /// What was counted so far: a snapshot begins anew each time.
     counted: Mutex<Vec<(Key, u64)>>,
@@ -22,15 +27,12 @@ pub(crate) struct Measured {
 impl Measured {
     /// What these variables describe.
     pub(crate) fn new(pairs: &[(&str, &str)]) -> Self {
-        let recorder = DebuggingRecorder::new();
-        let snapshotter = recorder.snapshotter();
+        let (metrics, meter) = Meter::new();
         let settings = Settings::from_pairs(pairs.iter().copied());
-        let metrics = Metrics::to(Arc::new(recorder));
         let caches = CacheStorageFactory::from_settings_with(settings, metrics);
         Self {
             caches: caches.expect("the settings are sound"),
-            snapshotter,
-            counted: Mutex::default(),
+            meter,
         }
     }
 
@@ -46,15 +48,49 @@ impl Measured {
 
     /// Redis on this port, and what else is said.
     pub(crate) fn of_redis(port: u16, more: &[(&str, &str)]) -> Self {
-        let url = format!("redis://127.0.0.1:{port}");
-        let redis = [("CACHE_STORAGE_TYPE", "redis"), ("CACHE_REDIS_URL", &*url)];
-        Self::new(&[&redis, more].concat())
+        let port = port.to_string();
+        let redis = [
+            ("CACHE_STORAGE_TYPE", "redis"),
+            ("CACHE_REDIS_HOST", "127.0.0.1"),
+            ("CACHE_REDIS_PORT", &*port),
+        ];
+        Self::new(&[&redis[..], more].concat())
     }
 
     /// A service whose entries outlive every test.
     pub(crate) fn service(&self) -> CacheService {
         let service = self.caches.service("drill").ttl(mins(10)).build();
         service.expect("the prefix and the time to live are sound")
+    }
+
+    /// What was counted under this name, all measurements with these labels together.
+    pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        self.meter.count(name, labels)
+    }
+
+    /// Whether anything was counted under this name with these labels.
+    pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+        self.count(name, labels) > 0
+    }
+
+    /// Whether this lane of the first backend's breaker is in this state.
+    pub(crate) fn is(&self, lane: &str, state: State) -> bool {
+        let breaker = self.caches.breakers().next();
+        let lanes = breaker.map(|breaker| breaker.breakers());
+        let mut lanes = lanes.into_iter().flatten();
+        lanes.any(|snapshot| snapshot.lane == lane && snapshot.state == state)
+    }
+}
+
+impl Meter {
+    /// A meter, and the way to tell it.
+    pub(crate) fn new() -> (Metrics, Self) {
+        let recorder = DebuggingRecorder::new();
+        let meter = Self {
+            snapshotter: recorder.snapshotter(),
+            counted: Mutex::default(),
+        };
+        (Metrics::to(Arc::new(recorder)), meter)
     }
 
     /// What was counted under this name, all measurements with these labels together; of a
@@ -81,19 +117,6 @@ impl Measured {
         };
         let meant = counted.iter().filter(|(key, _)| is_meant(key));
         meant.map(|(_, sum)| sum).sum()
-    }
-
-    /// Whether anything was counted under this name with these labels.
-    pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
-        self.count(name, labels) > 0
-    }
-
-    /// Whether this lane of the first backend's breaker is in this state.
-    pub(crate) fn is(&self, lane: &str, state: State) -> bool {
-        let breaker = self.caches.breakers().next();
-        let lanes = breaker.map(|breaker| breaker.breakers());
-        let mut lanes = lanes.into_iter().flatten();
-        lanes.any(|snapshot| snapshot.lane == lane && snapshot.state == state)
     }
 }
 
