@@ -1,20 +1,20 @@
 //! Checks of health: when they are due, and what they find.
 
 use std::fmt;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cache_core::{CacheStorage, Clock, Moment};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 
 use crate::feed::StatusFeed;
 use crate::health::check_backend;
+use crate::names;
 use crate::options::MonitorOptions;
 use crate::sink::Metrics;
-use crate::status::BackendHealth;
-use crate::{names, status::MonitorStatus};
+use crate::status::{BackendHealth, MonitorStatus};
 
 /// Wall and monotonic clock may differ by this much before it counts.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
@@ -27,24 +27,24 @@ pub(crate) struct Target {
 }
 
 /// Makes checks, one at a time.
+///
+/// A check under way is a future that everybody who waits for it polls: calls that carry it along,
+/// and those who asked for it. So it goes on as long as anybody does, and nobody waits for a check
+/// that nobody makes.
 pub(crate) struct Checks {
-    this: Weak<Self>,
-    targets: Vec<Target>,
-    options: MonitorOptions,
-    metrics: Metrics,
-    clock: Arc<dyn Clock>,
-    feed: StatusFeed,
-    /// Held while a check is under way; counts those that have ended.
-    running: tokio::sync::Mutex<()>,
-    ended: AtomicU64,
-    /// When a check was last begun on use.
-    last_begun: Mutex<Option<Moment>>,
-    /// A check that was begun alongside a call which has ended since.
-    parked: Mutex<Option<Checking>>,
-    last_look: Mutex<Moment>,
+    checker: Arc<Checker>,
+    state: Mutex<State>,
 }
 
-type Checking = Pin<Box<dyn Future<Output = ()> + Send>>;
+#[derive(Default)]
+struct State {
+    /// When a check was last begun.
+    last_begun: Option<Moment>,
+    under_way: Option<Checking>,
+}
+
+/// A check that any number of tasks may poll. It does not panic.
+pub(crate) type Checking = Shared<BoxFuture<'static, ()>>;
 
 impl Checks {
     pub(crate) fn new(
@@ -53,63 +53,94 @@ impl Checks {
         metrics: Metrics,
         clock: Arc<dyn Clock>,
         feed: StatusFeed,
-    ) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
-            this: Weak::clone(this),
+    ) -> Self {
+        let checker = Checker {
             targets,
             options,
             metrics,
             last_look: Mutex::new(clock.now()),
             clock,
             feed,
-            running: tokio::sync::Mutex::new(()),
-            ended: AtomicU64::new(0),
-            last_begun: Mutex::new(None),
-            parked: Mutex::new(None),
-        })
+        };
+        Self {
+            checker: Arc::new(checker),
+            state: Mutex::default(),
+        }
     }
 
     /// Checks every backend; where a check is under way already, its result will do.
     pub(crate) async fn now(&self) -> MonitorStatus {
-        let before = self.ended.load(Ordering::Acquire);
-        let _running = self.running.lock().await;
-        if self.ended.load(Ordering::Acquire) == before {
-            self.look_at_clock();
-            let checks = self.targets.iter().map(|target| async move {
-                let health = check_backend(target, &self.options, &*self.clock).await;
-                self.count(&health);
-                health
-            });
-            let backends = futures_util::future::join_all(checks).await;
-            self.feed.checked(backends);
-            self.ended.fetch_add(1, Ordering::AcqRel);
-        }
-        self.feed.status()
+        let checking = {
+            let mut state = lock(&self.state);
+            self.under_way(&mut state)
+                .unwrap_or_else(|| self.begin(&mut state))
+        };
+        checking.await;
+        self.checker.feed.status()
     }
 
-    /// A check for a call to carry along, if one is due or waits to be carried on.
-    pub(crate) fn on_use(&self) -> Option<Carried<'_>> {
-        if let Some(checking) = lock(&self.parked).take() {
-            return Some(Carried {
-                checks: self,
-                checking: Some(checking),
-            });
+    /// A check for a call to carry along, if one is under way or due.
+    pub(crate) fn on_use(&self) -> Option<Checking> {
+        let mut state = lock(&self.state);
+        if let Some(checking) = self.under_way(&mut state) {
+            return Some(checking);
         }
-        let now = self.clock.now();
-        let mut last_begun = lock(&self.last_begun);
-        if last_begun.is_some_and(|last| now.since(last) < self.options.interval) {
-            return None;
+        let now = self.checker.clock.now();
+        let interval = self.checker.options.interval;
+        let is_due = state
+            .last_begun
+            .is_none_or(|last| now.since(last) >= interval);
+        is_due.then(|| self.begin(&mut state))
+    }
+
+    #[expect(
+        clippy::unused_self,
+        reason = "the state is the monitor's, and locked by the caller"
+    )]
+    fn under_way(&self, state: &mut State) -> Option<Checking> {
+        if state.under_way.as_ref()?.peek().is_some() {
+            state.under_way = None;
         }
-        *last_begun = Some(now);
-        drop(last_begun);
-        let this = self.this.upgrade()?;
+        state.under_way.clone()
+    }
+
+    fn begin(&self, state: &mut State) -> Checking {
+        state.last_begun = Some(self.checker.clock.now());
+        let checker = Arc::clone(&self.checker);
         let checking = async move {
-            this.now().await;
+            let check = AssertUnwindSafe(checker.check()).catch_unwind();
+            if check.await.is_err() {
+                let labels = [("where", "hook")];
+                checker.metrics.count(names::PANICS_TOTAL, &labels, 1);
+            }
         };
-        Some(Carried {
-            checks: self,
-            checking: Some(Box::pin(checking)),
-        })
+        let checking = checking.boxed().shared();
+        state.under_way = Some(checking.clone());
+        checking
+    }
+}
+
+/// What a check needs. It knows nothing of the checks under way, so that one that is never ended
+/// keeps nothing alive once the monitor is gone.
+struct Checker {
+    targets: Vec<Target>,
+    options: MonitorOptions,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    feed: StatusFeed,
+    last_look: Mutex<Moment>,
+}
+
+impl Checker {
+    async fn check(&self) {
+        self.look_at_clock();
+        let checks = self.targets.iter().map(|target| async move {
+            let health = check_backend(target, &self.options, &*self.clock).await;
+            self.count(&health);
+            health
+        });
+        let backends = futures_util::future::join_all(checks).await;
+        self.feed.checked(backends);
     }
 
     /// Notes whether the two clocks of the machine have gone apart since the last look.
@@ -148,36 +179,9 @@ impl Checks {
 impl fmt::Debug for Checks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checks")
-            .field("targets", &self.targets)
-            .field("options", &self.options)
+            .field("targets", &self.checker.targets)
+            .field("options", &self.checker.options)
             .finish_non_exhaustive()
-    }
-}
-
-/// A check that a call carries along. Dropped unfinished, it waits for the next call.
-pub(crate) struct Carried<'a> {
-    checks: &'a Checks,
-    checking: Option<Checking>,
-}
-
-impl Carried<'_> {
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(checking) = &mut self.checking else {
-            return Poll::Ready(());
-        };
-        let polled = checking.as_mut().poll(context);
-        if polled.is_ready() {
-            self.checking = None;
-        }
-        polled
-    }
-}
-
-impl Drop for Carried<'_> {
-    fn drop(&mut self) {
-        if let Some(checking) = self.checking.take() {
-            *lock(&self.checks.parked) = Some(checking);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Health, and the orderly end.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use cache_breaker::{BreakerHandle, BreakerOptions, CircuitBreaker};
 use cache_core::{
     CacheError, CacheStorage, Clock, ErrorKind, Operation, Result, ShutdownReport, SystemClock,
 };
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -119,13 +121,14 @@ impl CacheMonitor {
     /// Begins to check health every interval, on a task of the current runtime. Does nothing in
     /// [`Mode::Lambda`], after a shutdown, or a second time.
     ///
-    /// The task ends with the shutdown, or when the last clone of the monitor is gone.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
+    /// The task ends with the shutdown, or when the last clone of the monitor is gone. Outside of a
+    /// tokio runtime there is none, and a line in the log says so.
     pub fn start(&self) {
         let inner = &self.inner;
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            tracing::warn!(target: "cache", "health is not checked: there is no tokio runtime here");
+            return;
+        };
         if inner.mode == Mode::Lambda
             || inner.traffic.is_closed()
             || inner.is_started.swap(true, Ordering::AcqRel)
@@ -133,7 +136,7 @@ impl CacheMonitor {
             return;
         }
         let (weak, stop) = (Arc::downgrade(inner), Arc::clone(&inner.stop));
-        tokio::spawn(check_every(inner.interval, weak, stop));
+        runtime.spawn(check_every(inner.interval, weak, stop));
     }
 
     /// What is known. Costs no I/O.
@@ -223,10 +226,18 @@ impl Inner {
         let left = budget
             .saturating_sub(began.elapsed())
             .max(LEAST_FOR_CLOSING);
-        let closing = timeout(left, self.stack.shutdown(left)).await;
-        let error = closing
-            .unwrap_or_else(|_| Err(not_closed(&*self.stack)))
-            .err();
+        let closing = AssertUnwindSafe(self.stack.shutdown(left)).catch_unwind();
+        let error = match timeout(left, closing).await {
+            Ok(Ok(outcome)) => outcome.err(),
+            Ok(Err(_)) => Some(not_closed(
+                &*self.stack,
+                "the storage panicked while closing",
+            )),
+            Err(_) => Some(not_closed(
+                &*self.stack,
+                "the storage did not close in time",
+            )),
+        };
         let cancelled = self.traffic.cancelled().max(self.traffic.in_flight());
         let mut report = ShutdownReport::default();
         report.cancelled = cancelled.min(under_way);
@@ -348,6 +359,7 @@ impl CacheMonitorBuilder {
         let (interval, mode) = (options.interval, options.mode);
         let has_targets = !targets.is_empty();
         let checks = Checks::new(targets, options, metrics.clone(), clock, feed.clone());
+        let checks = Arc::new(checks);
         let traffic = Arc::new(Traffic::default());
         let on_use = (mode == Mode::Lambda && has_targets).then(|| Arc::clone(&checks));
         let tracked = TrackedStorage::new(Arc::clone(&stack), Arc::clone(&traffic), on_use);
@@ -378,8 +390,8 @@ impl fmt::Debug for CacheMonitor {
     }
 }
 
-fn not_closed(storage: &dyn CacheStorage) -> CacheError {
-    CacheError::new(ErrorKind::Timeout, "the storage did not close in time")
+fn not_closed(storage: &dyn CacheStorage, message: &str) -> CacheError {
+    CacheError::new(ErrorKind::Timeout, message)
         .with_backend(storage.info().backend)
         .with_operation(Operation::Shutdown)
 }

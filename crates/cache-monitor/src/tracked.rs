@@ -3,7 +3,8 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,8 +12,9 @@ use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, NewEntry,
     Operation, Result, Shard, StorageInfo, StorageStats, TimeLeft, Ttl,
 };
+use futures_util::FutureExt as _;
 
-use crate::checks::Checks;
+use crate::checks::{Checking, Checks};
 use crate::traffic::Traffic;
 
 /// Knows which calls are under way, and ends them when the monitor is shut down.
@@ -25,6 +27,8 @@ pub(crate) struct TrackedStorage {
     traffic: Arc<Traffic>,
     /// Checks to be made alongside calls, if that is how they are made.
     checks: Option<Arc<Checks>>,
+    /// Calls that came too late, which the storage inside knows nothing of.
+    refused: AtomicU64,
 }
 
 impl TrackedStorage {
@@ -37,6 +41,7 @@ impl TrackedStorage {
             inner,
             traffic,
             checks,
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -55,15 +60,14 @@ impl TrackedStorage {
         cut_off: impl FnOnce(Cut) -> T + Send,
     ) -> T {
         let Some(_passage) = self.traffic.enter() else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return cut_off(Cut::Before);
         };
         tokio::pin!(call);
         let mut check = self.checks.as_ref().and_then(|checks| checks.on_use());
         let first = poll_fn(|context| {
             let polled = call.as_mut().poll(context);
-            if let Some(check) = &mut check {
-                _ = check.poll(context);
-            }
+            carry(&mut check, context);
             Poll::Ready(polled)
         });
         if let Poll::Ready(outcome) = first.await {
@@ -76,11 +80,7 @@ impl TrackedStorage {
             if let Poll::Ready(outcome) = call.as_mut().poll(context) {
                 return Poll::Ready(Some(outcome));
             }
-            if let Some(running) = &mut check
-                && running.poll(context).is_ready()
-            {
-                check = None;
-            }
+            carry(&mut check, context);
             end.as_mut().poll(context).map(|()| None)
         });
         match ended.await {
@@ -109,6 +109,15 @@ impl TrackedStorage {
             (0..keys).map(|_| Err(error.clone())).collect()
         };
         self.pass(call, cut_off).await
+    }
+}
+
+/// Polls a check of health alongside a call; the call waits for none.
+fn carry(check: &mut Option<Checking>, context: &mut Context<'_>) {
+    if let Some(checking) = check
+        && checking.poll_unpin(context).is_ready()
+    {
+        *check = None;
     }
 }
 
@@ -228,7 +237,9 @@ impl CacheStorage for TrackedStorage {
     }
 
     fn get_stats(&self) -> StorageStats {
-        self.inner().get_stats()
+        let mut stats = self.inner().get_stats();
+        stats.errors += self.refused.load(Ordering::Relaxed);
+        stats
     }
 
     async fn ping(&self) -> Result<()> {

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// Counts calls under way, refuses new ones once closed, and cuts off those that take too long.
+///
+/// Count and end are changed in one order for everybody (`SeqCst`): either a call sees the end, or
+/// whoever ends sees the call.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     in_flight: AtomicU64,
@@ -20,8 +23,8 @@ pub(crate) struct Passage<'a>(&'a Traffic);
 
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
-        let before = self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        if before == 1 && self.0.is_closed.load(Ordering::Acquire) {
+        let before = self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if before == 1 && self.0.is_closed() {
             self.0.idle.notify_waiters();
         }
     }
@@ -31,21 +34,21 @@ impl Traffic {
     /// Lets a call in, unless it is too late.
     pub(crate) fn enter(&self) -> Option<Passage<'_>> {
         // Counted before it is looked whether it is too late, so that none slips through between.
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
         let passage = Passage(self);
         (!self.is_closed()).then_some(passage)
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Acquire)
+        self.in_flight.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        self.is_closed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
+        self.is_closed.store(true, Ordering::SeqCst);
     }
 
     /// Waits until no call is under way.
