@@ -4,6 +4,8 @@
 
 #[cfg(any(feature = "redis", feature = "dynamodb"))]
 pub mod entries;
+#[cfg(any(feature = "redis", feature = "dynamodb"))]
+pub mod events;
 mod trace;
 
 pub use trace::{Endpoint, Request, Trace};

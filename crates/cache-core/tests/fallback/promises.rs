@@ -174,7 +174,8 @@ async fn after_an_overflow_a_lock_has_one_owner() {
     t.stack.delete(&key("other")).await.unwrap();
     t.first.end_outage();
     // Both find the old entry; the second one's delete comes after the first one's set.
-    t.first.add(Plan::hang().on(Operation::CompareAndDelete).nth(1));
+    t.first
+        .add(Plan::hang().on(Operation::CompareAndDelete).nth(1));
     let own = |name: &'static str| {
         let stack = &t.stack;
         async move { stack.set(&key("k"), entry(name), Condition::IfAbsent).await }

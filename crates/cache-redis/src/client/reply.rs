@@ -79,5 +79,7 @@ pub(super) fn unexpected(reply: Value) -> CacheError {
         return from_server(&error);
     }
     let message = "the server answered something other than the command calls for";
-    CacheError::new(ErrorKind::Backend, message).with_backend(BACKEND)
+    CacheError::new(ErrorKind::Backend, message)
+        .with_backend(BACKEND)
+        .with_code("resp")
 }
