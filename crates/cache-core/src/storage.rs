@@ -84,7 +84,7 @@ pub trait CacheStorage: Debug + Send + Sync + 'static {
     fn info(&self) -> &StorageInfo;
 
     /// Which of the backend's servers answers for `key` at present; none where there is only one.
-    /// Costs no I/O.
+    /// Waits for nothing.
     ///
     /// Servers of one backend fail apart from each other, so a breaker keeps a state for each.
     ///

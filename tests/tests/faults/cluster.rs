@@ -142,13 +142,7 @@ async fn row_35_a_replica_is_promoted() {
         .args(["--cluster-require-full-coverage", "no"])
         .start()
         .unwrap();
-    // The map is read anew by calls, and so no sooner than the breaker lets one pass.
-    let settings = [
-        ("CACHE_FALLBACK", "memory"),
-        ("CACHE_BREAKER_OPEN", "500ms"),
-        ("CACHE_BREAKER_LONGEST_OPEN", "1s"),
-    ];
-    let measured = measured(&cluster, &settings);
+    let measured = measured(&cluster, &[("CACHE_FALLBACK", "memory")]);
     measured.stack.warm_up().await.unwrap();
     let keys = keys(&cluster, 30);
     let (lost, victim) = keys[0].clone();

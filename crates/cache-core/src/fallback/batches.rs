@@ -83,7 +83,7 @@ impl FallbackStorage {
         batch: Vec<(CacheKey, NewEntry)>,
     ) -> Vec<Result<()>> {
         let keys: Vec<CacheKey> = batch.iter().map(|(key, _)| key.clone()).collect();
-        let ready = self.ready(position).await;
+        let ready = self.ready(position, &keys).await;
         let was_sent = ready.is_ok();
         let answers = match ready {
             Ok(()) => {

@@ -1,23 +1,52 @@
 //! Deleting what a layer missed before it is used again.
 
+use super::journal::Missed;
 use super::layer::Layer;
 use super::{FallbackStorage, is_trouble};
 use crate::error::{CacheError, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::storage::Shard;
 
 /// How many keys are deleted at a time.
 const AT_A_TIME: usize = 500;
 
 impl FallbackStorage {
-    /// Makes the layer at `position` fit for use, or says why it is not.
-    pub(super) async fn ready(&self, position: usize) -> Result<()> {
+    /// Makes the layer at `position` fit for use with `keys`, or says why it is not.
+    ///
+    /// Of a backend with several servers only the keys concerned have to be settled: one server that
+    /// is away must not keep the others from being asked.
+    pub(super) async fn ready(&self, position: usize, keys: &[CacheKey]) -> Result<()> {
         let layer = &self.layers[position];
         if !layer.journal.has_missed() {
             return Ok(());
         }
+        let shard = keys.first().and_then(|key| layer.storage().shard(key));
         // Boxed, since the way here is rare and its future large.
-        Box::pin(drain(layer)).await
+        match shard {
+            None => Box::pin(drain(layer)).await,
+            Some(shard) => Box::pin(drain_own(layer, keys, &shard)).await,
+        }
     }
+}
+
+/// Deletes those of `keys` that wait, and then some that wait for the same server.
+async fn drain_own(layer: &Layer, keys: &[CacheKey], shard: &Shard) -> Result<()> {
+    let own = layer.journal.waiting_of(keys);
+    match &own[..] {
+        [] => return Ok(()),
+        [(key, number)] => {
+            settled(layer.storage().delete(key).await.map(drop))?;
+            layer.journal.acknowledged([(key, *number)]);
+        }
+        own => delete_all(layer, own).await?,
+    }
+    let mut waiting = layer.journal.waiting(AT_A_TIME);
+    waiting.retain(|(key, _)| layer.storage().shard(key).as_ref() == Some(shard));
+    if !waiting.is_empty() {
+        // What is left waits for whoever wants it.
+        _ = delete_all(layer, &waiting).await;
+    }
+    Ok(())
 }
 
 /// Deletes everything that waits. Dropped half-way, what was acknowledged is done and the rest waits
@@ -40,25 +69,28 @@ async fn drain(layer: &Layer) -> Result<()> {
         if waiting.is_empty() {
             return Ok(());
         }
-        let keys: Vec<CacheKey> = waiting.iter().map(|(key, _)| key.clone()).collect();
-        let outcomes = layer.storage().delete_many(&keys).await;
-        let mut trouble = None;
-        let deleted = waiting
-            .iter()
-            .zip(outcomes)
-            .filter_map(|(missed, outcome)| match settled(outcome) {
-                Ok(()) => Some((&missed.0, missed.1)),
-                Err(error) => {
-                    trouble.get_or_insert(error);
-                    None
-                }
-            });
-        let deleted: Vec<_> = deleted.collect();
-        layer.journal.acknowledged(deleted);
-        if let Some(error) = trouble {
-            return Err(error);
-        }
+        delete_all(layer, &waiting).await?;
     }
+}
+
+/// Deletes keys that wait. Those that were deleted leave the journal, whatever became of the others.
+async fn delete_all(layer: &Layer, waiting: &[Missed]) -> Result<()> {
+    let keys: Vec<CacheKey> = waiting.iter().map(|(key, _)| key.clone()).collect();
+    let outcomes = layer.storage().delete_many(&keys).await;
+    let mut trouble = None;
+    let deleted = waiting
+        .iter()
+        .zip(outcomes)
+        .filter_map(|(missed, outcome)| match settled(outcome) {
+            Ok(()) => Some((&missed.0, missed.1)),
+            Err(error) => {
+                trouble.get_or_insert(error);
+                None
+            }
+        });
+    let deleted: Vec<_> = deleted.collect();
+    layer.journal.acknowledged(deleted);
+    trouble.map_or(Ok(()), Err)
 }
 
 /// A key that the layer refuses cannot be in it.

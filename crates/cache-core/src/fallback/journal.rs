@@ -122,6 +122,16 @@ impl Journal {
         missed.map(|(key, number)| (key.clone(), *number)).collect()
     }
 
+    /// Those of `keys` that wait to be deleted.
+    pub(super) fn waiting_of(&self, keys: &[CacheKey]) -> Vec<Missed> {
+        let inner = self.lock();
+        let missed = keys.iter().filter_map(|key| {
+            let number = inner.missed.get(key)?;
+            Some((key.clone(), *number))
+        });
+        missed.collect()
+    }
+
     /// The number of the last miss so far: what is acknowledged later was sent after it.
     pub(super) fn last_miss(&self) -> u64 {
         if self.has_missed() {

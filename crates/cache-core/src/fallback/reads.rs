@@ -18,11 +18,12 @@ impl FallbackStorage {
     /// The answer of the first layer that has one.
     pub(super) async fn first<'a, T: Send>(
         &'a self,
+        key: &'a CacheKey,
         ask: impl Fn(&'a Layer) -> BoxFuture<'a, Result<T>> + Send + Sync + 'a,
     ) -> Result<T> {
         let mut failed = FirstError::default();
         for (position, layer) in self.layers.iter().enumerate() {
-            let answer = match self.ready(position).await {
+            let answer = match self.ready(position, std::slice::from_ref(key)).await {
                 Ok(()) => ask(layer).await,
                 Err(error) => Err(error),
             };
@@ -50,7 +51,7 @@ impl FallbackStorage {
                 break;
             }
             let asked: Vec<CacheKey> = open.iter().map(|place| keys[*place].clone()).collect();
-            let answers = match self.ready(position).await {
+            let answers = match self.ready(position, &asked).await {
                 Ok(()) => ask(layer.storage(), &asked).await,
                 Err(error) => vec![Err(error); asked.len()],
             };

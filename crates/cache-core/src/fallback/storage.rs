@@ -37,7 +37,7 @@ impl CacheStorage for FallbackStorage {
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
         self.check_open(Operation::Get)?;
         let outcome = self
-            .first(|layer| {
+            .first(key, |layer| {
                 Box::pin(async move {
                     let found = layer.storage().get(key).await?;
                     Ok(layer.judged(key, found))
@@ -64,7 +64,7 @@ impl CacheStorage for FallbackStorage {
     async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
         self.check_open(Operation::Lookup)?;
         let outcome = self
-            .first(|layer| {
+            .first(key, |layer| {
                 Box::pin(async move {
                     let found = layer.storage().lookup(key).await?;
                     Ok(layer.judged(key, found))
@@ -147,7 +147,7 @@ impl CacheStorage for FallbackStorage {
 
     async fn has(&self, key: &CacheKey) -> Result<bool> {
         self.check_open(Operation::Has)?;
-        let outcome = self.first(|layer| Box::pin(has(layer, key))).await;
+        let outcome = self.first(key, |layer| Box::pin(has(layer, key))).await;
         self.counters.other(&outcome);
         outcome
     }
@@ -175,7 +175,9 @@ impl CacheStorage for FallbackStorage {
 
     async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
         self.check_open(Operation::GetTtl)?;
-        let outcome = self.first(|layer| Box::pin(time_left(layer, key))).await;
+        let outcome = self
+            .first(key, |layer| Box::pin(time_left(layer, key)))
+            .await;
         self.counters.other(&outcome);
         outcome
     }

@@ -16,7 +16,7 @@ impl FallbackStorage {
         let mut failed = FirstError::default();
         for (position, layer) in self.layers.iter().enumerate() {
             let entry = self.entry_for(position, &entry);
-            let ready = self.ready(position).await;
+            let ready = self.ready(position, std::slice::from_ref(key)).await;
             let was_sent = ready.is_ok();
             let outcome = match ready {
                 Ok(()) => {
@@ -92,7 +92,7 @@ impl FallbackStorage {
     pub(super) async fn expire_first(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
         let mut failed = FirstError::default();
         for position in 0..self.layers.len() {
-            let ready = self.ready(position).await;
+            let ready = self.ready(position, std::slice::from_ref(key)).await;
             let was_sent = ready.is_ok();
             let outcome = match ready {
                 Ok(()) => self.expire_at(position, key, ttl).await,
@@ -178,7 +178,8 @@ impl FallbackStorage {
 
     /// The layer of counters and conditional writes, with nothing outdated under `key`.
     pub(super) async fn only(&self, key: &CacheKey) -> Result<&Layer> {
-        self.ready(self.counters_in).await?;
+        self.ready(self.counters_in, std::slice::from_ref(key))
+            .await?;
         let layer = &self.layers[self.counters_in];
         if layer.journal.has_doubts() && layer.journal.can_remember(key) {
             let found = layer.storage().lookup(key).await?;

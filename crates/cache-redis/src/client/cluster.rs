@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use cache_core::{CacheError, ErrorKind, Event, Result, Shard, Topology};
 use redis::{Value, cmd};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -185,7 +186,11 @@ impl Cluster {
     }
 
     /// The server that `key` belongs to by the map as it is; none where there is no map.
-    pub(super) fn shard(&self, key: &[u8]) -> Option<Shard> {
+    ///
+    /// Whoever asks may be about to turn a call away, and then nobody else might find out that the
+    /// key has a new server.
+    pub(super) fn shard(self: &Arc<Self>, key: &[u8]) -> Option<Shard> {
+        self.reread_in_passing();
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         let owner = table.as_ref()?.owner(slot_of(key))?;
         Some(owner.shard().clone())
@@ -349,15 +354,24 @@ impl Cluster {
         let Some(table) = self.known_table() else {
             return self.first_table(deadline).await;
         };
-        if self.doubts.is_any() && self.is_due() {
-            let cluster = Arc::clone(self);
-            // Nothing depends on it: those in trouble read the map themselves.
-            tokio::spawn(async move {
-                let patience = cluster.options.timeout;
-                cluster.reread(Instant::now() + patience).await;
-            });
-        }
+        self.reread_in_passing();
         Ok(table)
+    }
+
+    /// Has a map that is in doubt and due read again beside the caller.
+    fn reread_in_passing(self: &Arc<Self>) {
+        if !self.doubts.is_any() || !self.is_due() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let cluster = Arc::clone(self);
+        // Nothing depends on it: those in trouble read the map themselves.
+        runtime.spawn(async move {
+            let patience = cluster.options.timeout;
+            cluster.reread(Instant::now() + patience).await;
+        });
     }
 
     /// The map of slots, read again first where it is known not to do and due.

@@ -58,7 +58,7 @@ impl fmt::Display for Chart {
         let most = most / self.column.as_secs_f64();
         writeln!(f)?;
         writeln!(f, "requests/s  {requests}  {most:.0} at most")?;
-        let (p99, slowest) = self.bars(|column| p99_millis(column));
+        let (p99, slowest) = self.bars(p99_millis);
         writeln!(f, "p99         {p99}  {slowest:.1} ms at most")?;
         let (hits, most) = self.bars(hit_ratio);
         writeln!(f, "hit ratio   {hits}  {:.0} % at most", most * 100.0)?;
