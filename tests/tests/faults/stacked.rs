@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cache_breaker::State;
+use cache_breaker::{BreakerHandle, State};
 use cache_core::settings::Settings;
 use cache_core::{CacheService, mins};
 use cache_factory::{CacheStorageFactory, Caches};
@@ -14,7 +14,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 /// Caches that tell a recorder of their own what happens.
 pub(crate) struct Measured {
     pub(crate) caches: Caches,
-    meter: Meter,
+    pub(crate) meter: Meter,
 }
 
 /// What a recorder was told.
@@ -75,11 +75,21 @@ impl Measured {
 
     /// Whether this lane of the first backend's breaker is in this state.
     pub(crate) fn is(&self, lane: &str, state: State) -> bool {
-        let breaker = self.caches.breakers().next();
-        let lanes = breaker.map(|breaker| breaker.breakers());
-        let mut lanes = lanes.into_iter().flatten();
-        lanes.any(|snapshot| snapshot.lane == lane && snapshot.state == state)
+        self.breaker()
+            .is_some_and(|breaker| is(breaker, lane, state))
     }
+
+    /// The breaker of the first backend.
+    pub(crate) fn breaker(&self) -> Option<&BreakerHandle> {
+        self.caches.breakers().next()
+    }
+}
+
+/// Whether this lane of a breaker is in this state.
+pub(crate) fn is(breaker: &BreakerHandle, lane: &str, state: State) -> bool {
+    let lanes = breaker.breakers();
+    let mut lanes = lanes.iter();
+    lanes.any(|snapshot| snapshot.lane == lane && snapshot.state == state)
 }
 
 impl Meter {

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::support::value_of;
 
 /// How many call at the same time.
-const TASKS: usize = 64;
+pub(super) const TASKS: usize = 64;
 
 /// How often each calls: all of them 500 times a second.
 const EVERY: Duration = millis(128);
