@@ -300,7 +300,13 @@ mod tests {
     #[test]
     fn debug_shows_the_stack() {
         let caches = caches(&[("CACHE_STORAGE_TYPE", "none"), ("CACHE_PREFIX", "shop:")]).unwrap();
-        assert_eq!(format!("{caches:?}"), "Caches(Prefix(\"shop\", Disabled))");
+        let shown = format!("{caches:?}");
+        if cfg!(feature = "monitor") {
+            let whole = "Caches(Tracked(Prefix(\"shop\", Metered(Disabled))))";
+            assert_eq!(shown, whole);
+        } else {
+            assert_eq!(shown, "Caches(Prefix(\"shop\", Disabled))");
+        }
     }
 
     #[test]
@@ -334,7 +340,13 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(caches.storage().info().backend, "dynamodb");
-        assert_eq!(format!("{caches:?}"), "Caches(DynamoDb(cache@eu-west-1))");
+        let shown = format!("{caches:?}");
+        if cfg!(feature = "monitor") {
+            let whole = "Caches(Tracked(Breaker(Metered(DynamoDb(cache@eu-west-1)))))";
+            assert_eq!(shown, whole);
+        } else {
+            assert_eq!(shown, "Caches(Breaker(DynamoDb(cache@eu-west-1)))");
+        }
     }
 
     #[cfg(all(feature = "memory", feature = "redis"))]

@@ -6,20 +6,24 @@ use futures_util::future::join_all;
 
 use super::{FallbackStorage, is_trouble};
 use crate::entry::NewEntry;
-use crate::error::Result;
+use crate::error::{Operation, Result};
 use crate::key::CacheKey;
 
 impl FallbackStorage {
     /// Writes each entry; of a key that is named twice only the last one, whose outcome is that of
-    /// all: with the earlier one alone in a layer, the older value would be the current one.
+    /// all: with the earlier one alone in a layer, the older value would be the current one. Entries
+    /// that no layer would take do not count.
     pub(super) async fn set_each(&self, entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
-        let count = entries.len();
-        let mut places: HashMap<CacheKey, usize> = HashMap::with_capacity(count);
-        let mut last: Vec<(CacheKey, NewEntry)> = Vec::with_capacity(count);
-        let mut place_of = Vec::with_capacity(count);
+        let mut places: HashMap<CacheKey, usize> = HashMap::with_capacity(entries.len());
+        let mut last: Vec<(CacheKey, NewEntry)> = Vec::with_capacity(entries.len());
+        let mut place_of = Vec::with_capacity(entries.len());
         for (key, entry) in entries {
+            if let Err(error) = self.check(&key, &entry) {
+                place_of.push(Err(error));
+                continue;
+            }
             let place = *places.entry(key.clone()).or_insert(last.len());
-            place_of.push(place);
+            place_of.push(Ok(place));
             if place == last.len() {
                 last.push((key, entry));
             } else {
@@ -31,10 +35,15 @@ impl FallbackStorage {
         } else {
             self.set_many_first(last).await
         };
-        place_of
-            .into_iter()
-            .map(|place| outcomes[place].clone())
-            .collect()
+        let outcome = |place: Result<usize>| place.and_then(|place| outcomes[place].clone());
+        place_of.into_iter().map(outcome).collect()
+    }
+
+    fn check(&self, key: &CacheKey, entry: &NewEntry) -> Result<()> {
+        let checked = self.info.check_key(key);
+        checked
+            .and_then(|()| self.info.check_value(&entry.value))
+            .map_err(|error| error.with_operation(Operation::SetMany).with_key(key))
     }
 
     /// Writes each entry into the first layer that takes it.

@@ -1,7 +1,6 @@
 //! Many keys in as few requests as the server takes.
 
-use std::collections::HashMap;
-use std::collections::hash_map;
+use std::collections::{HashMap, hash_map};
 
 use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, KeysAndAttributes, PutRequest, WriteRequest,
@@ -203,11 +202,17 @@ impl Client {
                 .send()
         });
         let reply = answer.await?.reply;
-        // Of the one table that was asked for.
-        let items = reply.responses.unwrap_or_default().into_values().next();
-        let unprocessed = reply.unprocessed_keys.unwrap_or_default();
-        let unprocessed = unprocessed.into_values().next().map(|asked| asked.keys);
+        let items = self.of_table(reply.responses);
+        let unprocessed = self.of_table(reply.unprocessed_keys);
+        let unprocessed = unprocessed.map(|asked| asked.keys);
         Ok((items.unwrap_or_default(), unprocessed.unwrap_or_default()))
+    }
+
+    /// What an answer says of the one table that was asked for, by whatever name the server calls it.
+    fn of_table<T>(&self, tables: Option<HashMap<String, T>>) -> Option<T> {
+        let mut tables = tables?;
+        let named = tables.remove(&self.options.table);
+        named.or_else(|| tables.into_values().next())
     }
 
     /// Tells whoever measures it how many keys the server did not get to, if there are any.
