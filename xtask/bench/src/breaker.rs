@@ -41,7 +41,9 @@ fn machine(effort: Effort) -> Result<Vec<Verdict>> {
             black_box(machine.admit(now));
         })
     }));
-    println!("\nBreaker, the pure machine: admission and verdict {admitted:.1} ns, rejection {rejected:.1} ns");
+    println!(
+        "\nBreaker, the pure machine: admission and verdict {admitted:.1} ns, rejection {rejected:.1} ns"
+    );
     Ok(vec![
         Verdict::new(
             "breaker: admission and verdict, ns",
@@ -112,7 +114,7 @@ fn stack(port: u16, effort: Effort) -> Result<Vec<Verdict>> {
         }
     }
     let [bare, stack] = runtime.block_on(async {
-        Result::Ok([p50s(bare, effort).await?, p50s(stack, effort).await?])
+        Result::<_>::Ok([p50s(bare, effort).await?, p50s(stack, effort).await?])
     })?;
     let added = stack - bare;
     println!("one caller, p50: bare {bare:.1} us, whole stack {stack:.1} us, added {added:.1} us");
