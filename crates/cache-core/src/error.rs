@@ -155,6 +155,21 @@ impl Operation {
             Self::Shutdown => "shutdown",
         }
     }
+
+    /// Whether the operation may change something.
+    #[must_use]
+    pub fn is_write(self) -> bool {
+        !matches!(
+            self,
+            Self::Get
+                | Self::GetMany
+                | Self::Lookup
+                | Self::LookupMany
+                | Self::Has
+                | Self::GetTtl
+                | Self::Ping
+        )
+    }
 }
 
 impl fmt::Display for Operation {

@@ -49,9 +49,8 @@ use layer::Layer;
 /// The keys of deletes and overwrites that a layer did not see stand in its *journal*. A layer with a
 /// journal is neither read nor written until those keys were deleted there, which whoever wants the
 /// layer next does first; behind a breaker these deletes are the probes. Of a layer with several
-/// servers, a cluster, this holds key by key: one server that is away keeps nobody from the others. So
-/// within this process, what
-/// was deleted or overwritten is never read again once that was acknowledged. Across processes a read
+/// servers, a cluster, this holds key by key: one server that is away keeps nobody from the others.
+/// So within this process, what was deleted or overwritten is never read again once that was acknowledged. Across processes a read
 /// may see the old value in a layer that came back, for the rest of its time to live.
 ///
 /// The journal holds keys, never values, and is lost with the process. When it is full it is given

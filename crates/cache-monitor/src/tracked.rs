@@ -132,19 +132,11 @@ enum Cut {
 
 impl Cut {
     fn error(self, closed: CacheError, operation: Operation) -> CacheError {
-        let is_read = matches!(
-            operation,
-            Operation::Get
-                | Operation::GetMany
-                | Operation::Lookup
-                | Operation::LookupMany
-                | Operation::Has
-                | Operation::GetTtl
-                | Operation::Ping
-        );
         match self {
             Self::Before => closed,
-            Self::Under => closed.with_code("cut_off").with_may_have_happened(!is_read),
+            Self::Under => closed
+                .with_code("cut_off")
+                .with_may_have_happened(operation.is_write()),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use cache_core::{CacheError, CacheKey, ErrorKind, Operation};
 
-use super::lanes::is_write;
 use crate::permit::Rejected;
 use crate::verdict::{SATURATED, STOPPED};
 
@@ -36,7 +35,7 @@ impl Call<'_> {
         let message = format!("no answer within {}ms", limit.as_millis());
         let error = CacheError::new(ErrorKind::Timeout, message)
             .with_code(PATIENCE)
-            .with_may_have_happened(is_write(self.operation));
+            .with_may_have_happened(self.operation.is_write());
         self.told(error)
     }
 
@@ -44,7 +43,7 @@ impl Call<'_> {
     /// been sent; of a write nobody knows.
     pub(super) fn stopped(self, retry_after: Option<Duration>) -> CacheError {
         let message = "the breaker opened while the call was under way";
-        let error = if is_write(self.operation) {
+        let error = if self.operation.is_write() {
             CacheError::new(ErrorKind::Timeout, message).with_may_have_happened(true)
         } else {
             CacheError::new(ErrorKind::Rejected, message)
@@ -56,7 +55,7 @@ impl Call<'_> {
     pub(super) fn unanswered(self) -> CacheError {
         let message = "the storage gave no outcome for this key";
         let error = CacheError::new(ErrorKind::Backend, message)
-            .with_may_have_happened(is_write(self.operation));
+            .with_may_have_happened(self.operation.is_write());
         self.told(error)
     }
 

@@ -143,26 +143,12 @@ impl Pair {
 
     /// The lane that `operation` belongs to.
     pub(super) fn lane(&self, operation: Operation) -> &Arc<Lane> {
-        if is_write(operation) {
+        if operation.is_write() {
             &self.write
         } else {
             &self.read
         }
     }
-}
-
-/// Whether an operation may change something.
-pub(super) fn is_write(operation: Operation) -> bool {
-    !matches!(
-        operation,
-        Operation::Get
-            | Operation::GetMany
-            | Operation::Lookup
-            | Operation::LookupMany
-            | Operation::Has
-            | Operation::GetTtl
-            | Operation::Ping
-    )
 }
 
 /// Whether an operation only frees memory, which a server that has none left still does.

@@ -18,7 +18,7 @@ impl FallbackStorage {
         let mut last: Vec<(CacheKey, NewEntry)> = Vec::with_capacity(entries.len());
         let mut place_of = Vec::with_capacity(entries.len());
         for (key, entry) in entries {
-            if let Err(error) = self.check(&key, &entry) {
+            if let Err(error) = self.check(Operation::SetMany, &key, &entry) {
                 place_of.push(Err(error));
                 continue;
             }
@@ -39,11 +39,17 @@ impl FallbackStorage {
         place_of.into_iter().map(outcome).collect()
     }
 
-    fn check(&self, key: &CacheKey, entry: &NewEntry) -> Result<()> {
+    /// Refuses what the first layer would refuse, before anything is sent or remembered.
+    pub(super) fn check(
+        &self,
+        operation: Operation,
+        key: &CacheKey,
+        entry: &NewEntry,
+    ) -> Result<()> {
         let checked = self.info.check_key(key);
         checked
             .and_then(|()| self.info.check_value(&entry.value))
-            .map_err(|error| error.with_operation(Operation::SetMany).with_key(key))
+            .map_err(|error| error.with_operation(operation).with_key(key))
     }
 
     /// Writes each entry into the first layer that takes it.
@@ -128,8 +134,8 @@ impl FallbackStorage {
                         layer.journal.acknowledged([(key, before)]);
                         layer.journal.wrote(key);
                     }
-                    Err(error) if is_trouble(error) => self.missed(position, key, true),
-                    Err(_) => {}
+                    // Refused as too large here only, it leaves an older value behind.
+                    Err(_) => self.missed(position, key, true),
                 }
             }
             outcomes

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 
 use super::reads::{has, time_left};
+use super::writes::any;
 use super::{FallbackStorage, FirstError};
 use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
 use crate::error::{CacheError, Operation, Result};
@@ -223,7 +224,8 @@ impl CacheStorage for FallbackStorage {
     async fn ping(&self) -> Result<()> {
         self.check_open(Operation::Ping)?;
         let answers = join_all(self.layers.iter().map(|layer| layer.storage().ping())).await;
-        self.any(answers)
+        self.tell_first_trouble(&answers);
+        any(answers)
     }
 
     async fn shutdown(&self, budget: Duration) -> Result<()> {

@@ -6,7 +6,7 @@ use super::layer::Layer;
 use super::reads::has;
 use super::{FallbackStorage, FirstError, is_trouble};
 use crate::entry::{Condition, Counter, NewEntry};
-use crate::error::{CacheError, Result};
+use crate::error::{CacheError, Operation, Result};
 use crate::key::CacheKey;
 use crate::ttl::Ttl;
 
@@ -48,6 +48,9 @@ impl FallbackStorage {
 
     /// Writes into every layer, for the whole time to live.
     pub(super) async fn set_all(&self, key: &CacheKey, entry: &NewEntry) -> Result<bool> {
+        // Refused by the first layer, it would leave the key in every journal, and the value that is
+        // there would be lost.
+        self.check(Operation::Set, key, entry)?;
         self.note_counter_copies(key, entry);
         let positions = 0..self.layers.len();
         self.mirror(positions, key, entry).await.map(|()| true)
@@ -80,12 +83,15 @@ impl FallbackStorage {
                     layer.journal.acknowledged([(key, before)]);
                     layer.journal.wrote(key);
                 }
-                Err(_) => self.missed(position, key, true),
+                Err(error) => {
+                    self.missed(position, key, true);
+                    self.tell_missed(position, error);
+                }
             }
             written.map(drop)
         };
         let written = join_all(positions.map(write)).await;
-        self.any(written)
+        any(written)
     }
 
     /// Moves the end of a fresh entry of the first healthy layer.
@@ -131,15 +137,18 @@ impl FallbackStorage {
     pub(super) async fn expire_all(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
         let expire = |position: usize| async move {
             let outcome = self.layers[position].storage().expire(key, ttl).await;
-            if outcome.is_err() {
+            if let Err(error) = &outcome
+                && is_trouble(error)
+            {
                 self.missed(position, key, true);
+                self.tell_missed(position, error);
             }
             outcome
         };
         let outcomes = join_all((0..self.layers.len()).map(expire)).await;
         let was_there = outcomes.iter().any(|outcome| matches!(outcome, Ok(true)));
         let outcomes = outcomes.into_iter().map(|outcome| outcome.map(drop));
-        self.any(outcomes.collect()).map(|()| was_there)
+        any(outcomes.collect()).map(|()| was_there)
     }
 
     /// Writes under a condition, in the one layer that has them.
@@ -209,31 +218,6 @@ impl FallbackStorage {
         (0..self.layers.len()).filter(move |position| *position != counters_in)
     }
 
-    /// Done when any layer did it; the first layer's error otherwise.
-    pub(super) fn any(&self, outcomes: Vec<Result<()>>) -> Result<()> {
-        // A mistake of the caller is one in every layer.
-        if let Some(Err(error)) = outcomes.first()
-            && !is_trouble(error)
-        {
-            return Err(error.clone());
-        }
-        let mut failed = FirstError::default();
-        let mut is_done = false;
-        for (position, outcome) in outcomes.into_iter().enumerate() {
-            match outcome {
-                Ok(()) => is_done = true,
-                Err(error) => {
-                    self.tell_missed(position, &error);
-                    failed.note(error);
-                }
-            }
-        }
-        if is_done {
-            return Ok(());
-        }
-        Err(failed.into_error())
-    }
-
     fn tell_missed(&self, position: usize, error: &CacheError) {
         if position == 0 {
             self.tell_fallback(position, error);
@@ -256,4 +240,26 @@ impl FallbackStorage {
             .is_none_or(|span| Some(span) > most.as_duration());
         if position > 0 && is_longer { most } else { ttl }
     }
+}
+
+/// Done when any layer did it; the first layer's error otherwise.
+pub(super) fn any(outcomes: Vec<Result<()>>) -> Result<()> {
+    // A mistake of the caller is one in every layer.
+    if let Some(Err(error)) = outcomes.first()
+        && !is_trouble(error)
+    {
+        return Err(error.clone());
+    }
+    let mut failed = FirstError::default();
+    let mut is_done = false;
+    for outcome in outcomes {
+        match outcome {
+            Ok(()) => is_done = true,
+            Err(error) => failed.note(error),
+        }
+    }
+    if is_done {
+        return Ok(());
+    }
+    Err(failed.into_error())
 }

@@ -288,3 +288,37 @@ impl CacheStorage for EachByItself {
         self.0.shutdown(budget).await
     }
 }
+
+/// A pair whose second layer takes values of 8 bytes at most.
+fn narrow_pair() -> (FallbackStorage, ChaosStorage) {
+    let first = ChaosStorage::new(MemoryCacheStorage::new());
+    let narrow = MemoryOptions::default().with_max_value_bytes(8);
+    let second = MemoryCacheStorage::with_options(narrow).expect("the options are sound");
+    let stack = FallbackStorage::builder(first.clone())
+        .then(second)
+        .write_all();
+    (stack.build().expect("the options are sound"), first)
+}
+
+#[tokio::test]
+async fn a_batch_that_one_layer_refuses_leaves_no_old_value_in_it() {
+    let (stack, first) = narrow_pair();
+    set(&stack, "old").await.unwrap();
+    let batch = vec![(key("k"), entry("too long for one"))];
+    assert!(stack.set_many(batch).await[0].is_ok());
+    first.start_outage(refused());
+    assert_eq!(get(&stack).await, None);
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_large_for_all_loses_nothing() {
+    let (stack, _) = narrow_pair();
+    set(&stack, "old").await.unwrap();
+    let large = "x".repeat(StorageInfo::MAX_VALUE_BYTES + 1);
+    let error = set(&stack, &large).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    let batch = stack.set_many(vec![(key("k"), entry(large))]).await;
+    assert_eq!(batch[0].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(get(&stack).await.as_deref(), Some("old"));
+    assert!(stack.layers().iter().all(|layer| layer.journalled == 0));
+}
