@@ -32,7 +32,7 @@ impl DisabledStorage {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            info: StorageInfo::new("none"),
+            info: StorageInfo::new("none").keeping_nothing(),
             closed: AtomicBool::new(false),
             counters: StorageCounters::default(),
         }

@@ -22,6 +22,8 @@ pub enum CodecId {
     Bincode,
     /// Bytes as they are.
     Raw,
+    /// No value: a loader said that there is nothing under the key.
+    Absent,
 }
 
 impl CodecId {
@@ -33,6 +35,7 @@ impl CodecId {
             Self::Postcard => "postcard",
             Self::Bincode => "bincode",
             Self::Raw => "raw",
+            Self::Absent => "absent",
         }
     }
 }
@@ -68,6 +71,16 @@ impl NewEntry {
             created_at: None,
             codec: None,
         }
+    }
+
+    /// A value that is never fresh, and stale for `span` from the beginning: whoever asks whether
+    /// an entry is there finds none, and only reads see it.
+    ///
+    /// # Errors
+    ///
+    /// Shorter than a millisecond, or longer than ten years.
+    pub fn stale(value: impl Into<Bytes>, span: Duration) -> Result<Self, TtlError> {
+        Self::new(value, Ttl::SPENT).with_stale_for(span)
     }
 
     /// Lets the value be served as stale for `span` after its time to live.

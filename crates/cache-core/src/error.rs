@@ -56,6 +56,8 @@ pub enum ErrorKind {
     Overflow,
     /// The loader behind a `get_or_load` failed.
     Loader,
+    /// The loader behind a `get_or_load` said that there is nothing under the key.
+    Absent,
     /// The cache was shut down; this call and all later ones are refused.
     Closed,
     /// The storage cannot do what was asked.
@@ -82,6 +84,7 @@ impl ErrorKind {
             Self::NotACounter => "not_a_counter",
             Self::Overflow => "overflow",
             Self::Loader => "loader",
+            Self::Absent => "absent",
             Self::Closed => "closed",
             Self::Unsupported => "unsupported",
             Self::Backend => "backend",
@@ -126,6 +129,7 @@ pub enum Operation {
     ExpireNow,
     GetTtl,
     Increment,
+    GetOrLoad,
     Clear,
     Ping,
     Shutdown,
@@ -150,6 +154,7 @@ impl Operation {
             Self::ExpireNow => "expire_now",
             Self::GetTtl => "get_ttl",
             Self::Increment => "increment",
+            Self::GetOrLoad => "get_or_load",
             Self::Clear => "clear",
             Self::Ping => "ping",
             Self::Shutdown => "shutdown",
@@ -167,6 +172,7 @@ impl Operation {
                 | Self::LookupMany
                 | Self::Has
                 | Self::GetTtl
+                | Self::GetOrLoad
                 | Self::Ping
         )
     }

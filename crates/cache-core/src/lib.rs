@@ -24,7 +24,8 @@
 //! # }
 //! ```
 //!
-//! This crate does no I/O, knows no backend and needs no async runtime.
+//! This crate does no I/O and knows no backend. [`get_or_load`](CacheService::get_or_load) loads in
+//! tasks of tokio; nothing else needs a runtime.
 //!
 //! # Features
 //!
@@ -34,6 +35,7 @@
 //! | `postcard` | | `Codec::Postcard`, the binary codec to choose |
 //! | `bincode` | | `Codec::Bincode`, for data that already uses it |
 //! | `raw` | | `Codec::Raw`, bytes and strings as they are |
+//! | `decoded` | | `DecodedOptions`, values kept decoded in front of the storage |
 //! | `test-util` | | `ManualClock`, time that tests move by hand |
 
 mod batch;
@@ -44,6 +46,7 @@ mod disabled;
 mod entry;
 mod error;
 mod fallback;
+mod fills;
 mod key;
 mod lookup;
 mod observer;
@@ -72,7 +75,13 @@ pub use key::{CacheKey, MAX_KEY_BYTES};
 pub use lookup::{Lookup, LookupStatus};
 pub use observer::{Event, Observer, Observers};
 pub use prefix::PrefixStorage;
-pub use service::{CacheService, CacheServiceBuilder, CacheStats, OnTrouble, SetOptions};
+#[cfg(feature = "decoded")]
+pub use service::DecodedOptions;
+pub use service::{
+    CacheService, CacheServiceBuilder, CacheStats, IntoLoaderOutcome, LoadContext, LoadFailure,
+    LoadOptions, LoadOptionsBuilder, LoadReason, LoadStatus, Loadable, Loaded, LoaderOutcome,
+    OnTrouble, SetOptions,
+};
 pub use shutdown::ShutdownReport;
 pub use stats::StorageCounters;
 pub use storage::{CacheStorage, Shard, StorageInfo};

@@ -161,6 +161,15 @@ pub enum Event<'a> {
         /// `codec`, `header`, `type` or `resp`.
         reason: &'static str,
     },
+    /// A call found another one reading or loading its key, and waited for it.
+    Joined,
+    /// A load ended.
+    Load {
+        /// `value`, `do_not_store`, `absent`, `not_modified` or `failed`.
+        outcome: &'static str,
+        /// Whether nobody waited for it.
+        background: bool,
+    },
     /// A key was refused before any I/O.
     InvalidKey,
     /// Foreign code that was called from here panicked, and was contained.

@@ -14,8 +14,11 @@ use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use crate::batch::BatchReport;
 use crate::clock::Timestamp;
 use crate::codec::Codec;
-use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
+use crate::entry::{
+    ClearScope, Cleared, CodecId, Condition, Counter, Entry, NewEntry, StorageStats,
+};
 use crate::error::{CacheError, ErrorKind, Operation, Result, SerializationError};
+use crate::fills::Fills;
 use crate::key::CacheKey;
 use crate::lookup::Lookup;
 use crate::observer::{Event, Observers};
@@ -23,10 +26,19 @@ use crate::storage::{CacheStorage, check_length};
 use crate::ttl::{TimeLeft, Ttl};
 
 mod builder;
+mod load;
 mod options;
 
 pub use builder::CacheServiceBuilder;
+#[cfg(feature = "decoded")]
+pub use load::DecodedOptions;
+pub use load::{
+    IntoLoaderOutcome, LoadContext, LoadFailure, LoadOptions, LoadOptionsBuilder, LoadReason,
+    LoadStatus, Loadable, Loaded, LoaderOutcome,
+};
 pub use options::{OnTrouble, SetOptions};
+
+use load::{FailureHook, Flight, Throttles};
 
 /// Typed values under keys: the cache that applications use.
 ///
@@ -74,6 +86,14 @@ struct Shared {
     max_value_bytes: usize,
     counters: Counters,
     observers: Observers,
+    load_options: LoadOptions,
+    on_load_error: Option<FailureHook>,
+    /// The loads under way.
+    fills: Fills<Flight>,
+    /// The loads that have failed.
+    throttles: Throttles,
+    #[cfg(feature = "decoded")]
+    decoded: Option<load::Decoded>,
 }
 
 #[derive(Default)]
@@ -83,6 +103,9 @@ struct Counters {
     misses: AtomicU64,
     degraded: AtomicU64,
     decode_errors: AtomicU64,
+    loads: AtomicU64,
+    load_errors: AtomicU64,
+    joined: AtomicU64,
 }
 
 /// What one service did since it was built.
@@ -99,6 +122,12 @@ pub struct CacheStats {
     pub degraded: u64,
     /// Keys whose stored bytes could not be decoded.
     pub decode_errors: u64,
+    /// Loads that came to an end, failed ones included; a batch counts once a key.
+    pub loads: u64,
+    /// Loads that failed.
+    pub load_errors: u64,
+    /// Calls that found another one reading or loading their key, and waited for it.
+    pub joined: u64,
     /// What this process did through the storage below, all services over it together.
     pub storage: StorageStats,
 }
@@ -135,6 +164,35 @@ impl CacheService {
         let read = self.inner().get(&key).await;
         let lookup = self.judge(&key, read, Operation::Get, || self.now())?;
         Ok(lookup.into_fresh())
+    }
+
+    /// The value under `key`, fresh or within its stale budget, or none. Reads only: nothing is
+    /// loaded or stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_stale<T: DeserializeOwned>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+    ) -> Result<Option<T>> {
+        let key = self.key(key);
+        let read = self.inner().get(&key).await;
+        let lookup: Lookup<T> = self.judge(&key, read, Operation::Get, || self.now())?;
+        Ok(lookup.value)
+    }
+
+    /// The fresh value under `key`, or `default`, which is not stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_or_default<T: DeserializeOwned + Send>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        default: T,
+    ) -> Result<T> {
+        Ok(self.get(key).await?.unwrap_or(default))
     }
 
     /// The fresh values under `keys`, in their order.
@@ -220,6 +278,7 @@ impl CacheService {
         self.check(&key)?;
         let condition = options.condition();
         let entry = self.entry(&key, value, &options)?;
+        let _writing = self.writing(&key).await;
         self.inner().set(&key, entry, condition).await
     }
 
@@ -259,6 +318,7 @@ impl CacheService {
         let expected = self.encode(&key, expected)?;
         let entry = self.entry(&key, new, &SetOptions::new())?;
         let condition = Condition::IfEquals(expected);
+        let _writing = self.writing(&key).await;
         self.inner().set(&key, entry, condition).await
     }
 
@@ -276,6 +336,7 @@ impl CacheService {
         let key = self.key(key);
         self.check(&key)?;
         let expected = self.encode(&key, expected)?;
+        let _writing = self.writing(&key).await;
         self.inner().compare_and_delete(&key, &expected).await
     }
 
@@ -318,6 +379,7 @@ impl CacheService {
                 Err(error) => outcomes.push(Err(error.with_operation(Operation::SetMany))),
             }
         }
+        let _writing = self.writing_many(encoded.iter().map(|(key, _)| key)).await;
         let written = self.inner().set_many(encoded).await;
         for (position, outcome) in positions.into_iter().zip(written) {
             outcomes[position] = outcome;
@@ -331,7 +393,9 @@ impl CacheService {
     ///
     /// `Key` before any I/O; trouble of the storage.
     pub async fn delete(&self, key: impl Into<CacheKey> + Send) -> Result<bool> {
-        self.inner().delete(&self.key(key)).await
+        let key = self.key(key);
+        let _writing = self.writing(&key).await;
+        self.inner().delete(&key).await
     }
 
     /// Deletes the values under `keys`, whether or not they are there.
@@ -352,6 +416,7 @@ impl CacheService {
         keys: impl IntoIterator<Item = impl Into<CacheKey>> + Send,
     ) -> BatchReport {
         let keys = self.keys(keys);
+        let _writing = self.writing_many(&keys).await;
         BatchReport::new(self.inner().delete_many(&keys).await)
     }
 
@@ -385,7 +450,9 @@ impl CacheService {
         L: TryInto<Ttl, Error: Into<CacheError>> + Send,
     {
         let ttl = ttl.try_into().map_err(Into::into)?;
-        self.inner().expire(&self.key(key), ttl).await
+        let key = self.key(key);
+        let _writing = self.writing(&key).await;
+        self.inner().expire(&key, ttl).await
     }
 
     /// Ends the time to live of the value under `key` now, keeping its stale budget; false where
@@ -395,7 +462,9 @@ impl CacheService {
     ///
     /// `Key` before any I/O; trouble of the storage.
     pub async fn expire_now(&self, key: impl Into<CacheKey> + Send) -> Result<bool> {
-        self.inner().expire_now(&self.key(key)).await
+        let key = self.key(key);
+        let _writing = self.writing(&key).await;
+        self.inner().expire_now(&key).await
     }
 
     /// Adds `delta` to the counter under `key`, atomically over all processes.
@@ -419,7 +488,9 @@ impl CacheService {
         L: TryInto<Ttl, Error: Into<CacheError>> + Send,
     {
         let ttl = ttl.try_into().map_err(Into::into)?;
-        self.inner().increment(&self.key(key), delta, ttl).await
+        let key = self.key(key);
+        let _writing = self.writing(&key).await;
+        self.inner().increment(&key, delta, ttl).await
     }
 
     /// Deletes everything below the service's prefix.
@@ -430,7 +501,7 @@ impl CacheService {
     /// Trouble of the storage.
     pub async fn clear(&self) -> Result<Cleared> {
         let prefix = self.shared.prefix.as_deref().unwrap_or_default();
-        self.inner().clear(&ClearScope::prefix(prefix)?).await
+        self.clear_scope(&ClearScope::prefix(prefix)?).await
     }
 
     /// Deletes everything below `prefix:` within the service: with keys such as `(user, "cart")`,
@@ -441,7 +512,7 @@ impl CacheService {
     /// `Key` for an empty prefix; trouble of the storage.
     pub async fn clear_prefix(&self, prefix: impl Into<CacheKey> + Send) -> Result<Cleared> {
         let scope = ClearScope::prefix(self.key(prefix).as_str())?;
-        self.inner().clear(&scope).await
+        self.clear_scope(&scope).await
     }
 
     /// Deletes everything in the storage, whoever wrote it, other services' entries included.
@@ -450,7 +521,12 @@ impl CacheService {
     ///
     /// Trouble of the storage.
     pub async fn clear_everything(&self) -> Result<Cleared> {
-        self.inner().clear(&ClearScope::everything()).await
+        self.clear_scope(&ClearScope::everything()).await
+    }
+
+    async fn clear_scope(&self, scope: &ClearScope) -> Result<Cleared> {
+        let _clearing = self.clearing(scope).await;
+        self.inner().clear(scope).await
     }
 
     /// What this service, clones included, did so far. Costs no I/O.
@@ -462,6 +538,9 @@ impl CacheService {
             misses,
             degraded,
             decode_errors,
+            loads,
+            load_errors,
+            joined,
         } = &self.shared.counters;
         CacheStats {
             hits: hits.load(Ordering::Relaxed),
@@ -469,6 +548,9 @@ impl CacheService {
             misses: misses.load(Ordering::Relaxed),
             degraded: degraded.load(Ordering::Relaxed),
             decode_errors: decode_errors.load(Ordering::Relaxed),
+            loads: loads.load(Ordering::Relaxed),
+            load_errors: load_errors.load(Ordering::Relaxed),
+            joined: joined.load(Ordering::Relaxed),
             storage: self.inner().get_stats(),
         }
     }
@@ -499,7 +581,7 @@ impl CacheService {
         })
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.inner().info().clock.wall()
     }
 
@@ -534,8 +616,12 @@ impl CacheService {
         };
         let mut entry = NewEntry::new(value, ttl);
         entry.codec = shared.codec.recorded_id();
-        if let Some(stale_for) = shared.stale_for {
-            entry = entry.with_stale_for(stale_for)?.with_created_at(self.now());
+        let stale_for = options.stale_budget().or(shared.stale_for);
+        if let Some(stale_for) = stale_for {
+            entry = entry.with_stale_for(stale_for)?;
+        }
+        if stale_for.is_some() || options.keeps_creation_time() {
+            entry = entry.with_created_at(self.now());
         }
         Ok(entry)
     }
@@ -550,7 +636,8 @@ impl CacheService {
     ) -> Result<Lookup<T>> {
         let counters = &self.shared.counters;
         let decoded = read.and_then(|found| {
-            let Some(entry) = found else {
+            // That there is nothing may be stored too.
+            let Some(entry) = found.filter(|entry| entry.codec != Some(CodecId::Absent)) else {
                 return Ok(None);
             };
             let value = self.decode(key, &entry, operation)?;
@@ -652,7 +739,7 @@ impl fmt::Debug for CacheService {
 }
 
 /// Trouble of the backend or its entries, as opposed to a mistake of the caller or a shutdown.
-fn is_trouble(kind: ErrorKind) -> bool {
+pub(crate) fn is_trouble(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::Configuration
@@ -669,8 +756,6 @@ fn is_trouble(kind: ErrorKind) -> bool {
 /// A value that records no codec: JSON text, a counter, or somebody else's bytes. A binary codec
 /// would misread text without noticing, so it takes counters only.
 fn decode_unlabelled<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
-    use crate::entry::CodecId;
-
     if matches!(codec.id(), CodecId::Json | CodecId::Raw) {
         return codec.decode(bytes);
     }

@@ -275,6 +275,9 @@ pub struct StorageInfo {
     /// Redis (100 ms), a whole operation on DynamoDB (500 ms). A breaker around the storage lets
     /// nobody wait much longer. Defaults to none: not known.
     pub patience: Option<Duration>,
+    /// Whether nothing that is written stays, as in [`DisabledStorage`](crate::DisabledStorage).
+    /// Defaults to no.
+    pub keeps_nothing: bool,
     /// The clock by which entries of this storage are judged. Defaults to the system's.
     pub clock: Arc<dyn Clock>,
 }
@@ -293,6 +296,7 @@ impl StorageInfo {
             max_value_bytes: Self::MAX_VALUE_BYTES,
             ttl_resolution: Duration::from_millis(1),
             patience: None,
+            keeps_nothing: false,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -315,6 +319,13 @@ impl StorageInfo {
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// Says that nothing stays.
+    #[must_use]
+    pub fn keeping_nothing(mut self) -> Self {
+        self.keeps_nothing = true;
         self
     }
 

@@ -22,7 +22,7 @@ use crate::error::TtlError;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ttl {
-    /// Zero stands for "for ever".
+    /// Zero stands for "for ever", the largest number for none at all.
     milliseconds: u64,
 }
 
@@ -32,6 +32,10 @@ impl Ttl {
 
     /// No end at all.
     pub const FOREVER: Self = Self { milliseconds: 0 };
+    /// Past from the beginning, for entries that are never fresh; not for callers to ask for.
+    pub(crate) const SPENT: Self = Self {
+        milliseconds: u64::MAX,
+    };
 
     /// A time to live of `span`.
     ///
@@ -52,7 +56,11 @@ impl Ttl {
     /// The span; none for [`Ttl::FOREVER`].
     #[must_use]
     pub fn as_duration(self) -> Option<Duration> {
-        (self != Self::FOREVER).then(|| Duration::from_millis(self.milliseconds))
+        match self {
+            Self::FOREVER => None,
+            Self::SPENT => Some(Duration::ZERO),
+            Self { milliseconds } => Some(Duration::from_millis(milliseconds)),
+        }
     }
 
     /// When an entry written at `now` expires.

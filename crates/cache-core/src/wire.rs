@@ -9,7 +9,7 @@
 //! | 0  | 2 | `FF CA`; the first byte never occurs in UTF-8, so no text looks like a header |
 //! | 2  | 1 | version, 1 |
 //! | 3  | 1 | length of the whole header, 30 in version 1 |
-//! | 4  | 1 | codec: 0 not recorded, 1 json, 2 postcard, 3 bincode, 4 raw |
+//! | 4  | 1 | codec: 0 not recorded, 1 json, 2 postcard, 3 bincode, 4 raw, 5 absent |
 //! | 5  | 1 | reserved, 0 |
 //! | 6  | 8 | creation time in milliseconds since the Unix epoch, big endian; 0 not recorded |
 //! | 14 | 8 | expiry, likewise; 0 never |
@@ -91,6 +91,7 @@ impl Header {
             2 => Some(CodecId::Postcard),
             3 => Some(CodecId::Bincode),
             4 => Some(CodecId::Raw),
+            5 => Some(CodecId::Absent),
             _ => return Err(WireError::Damaged),
         };
         let created_at = number(header, 6);
@@ -120,6 +121,7 @@ pub fn encode(entry: NewEntry, now: impl FnOnce() -> Timestamp) -> Bytes {
         Some(CodecId::Postcard) => 2,
         Some(CodecId::Bincode) => 3,
         Some(CodecId::Raw) => 4,
+        Some(CodecId::Absent) => 5,
     });
     stored.put_u8(0);
     stored.put_u64(entry.created_at.map_or(NOT_RECORDED, Timestamp::as_millis));

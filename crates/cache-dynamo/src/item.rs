@@ -340,6 +340,7 @@ fn codec_called(name: &str) -> Result<CodecId, Unreadable> {
         CodecId::Postcard,
         CodecId::Bincode,
         CodecId::Raw,
+        CodecId::Absent,
     ]
     .into_iter()
     .find(|codec| codec.as_str() == name)

@@ -14,6 +14,12 @@ pub const OP_SECONDS: &str = "cache_op_seconds";
 /// Troubles that a service read as a miss.
 pub const DEGRADED_TOTAL: &str = "cache_degraded_total";
 
+/// Calls that waited for another one that was reading or loading their key.
+pub const SINGLEFLIGHT_JOINED_TOTAL: &str = "cache_singleflight_joined_total";
+
+/// Loads that ended.
+pub const LOADS_TOTAL: &str = "cache_loads_total";
+
 /// Calls that the next layer of a fallback answered.
 pub const FALLBACK_TOTAL: &str = "cache_fallback_total";
 
@@ -140,6 +146,18 @@ pub const ALL: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["reason"],
         description: "troubles read as a miss",
+    },
+    Metric {
+        name: SINGLEFLIGHT_JOINED_TOTAL,
+        kind: Kind::Counter,
+        labels: &[],
+        description: "calls that waited for another one's load",
+    },
+    Metric {
+        name: LOADS_TOTAL,
+        kind: Kind::Counter,
+        labels: &["outcome", "background"],
+        description: "loads that ended",
     },
     Metric {
         name: FALLBACK_TOTAL,

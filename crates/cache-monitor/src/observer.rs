@@ -99,6 +99,15 @@ impl MetricsObserver {
             Event::DecodeError { reason } => {
                 self.count(names::DECODE_ERRORS_TOTAL, &[("reason", reason)]);
             }
+            Event::Joined => self.count(names::SINGLEFLIGHT_JOINED_TOTAL, &[]),
+            Event::Load {
+                outcome,
+                background,
+            } => {
+                let background = if background { "yes" } else { "no" };
+                let labels = [("outcome", outcome), ("background", background)];
+                self.count(names::LOADS_TOTAL, &labels);
+            }
             Event::InvalidKey => self.count(names::INVALID_KEY_TOTAL, &[]),
             Event::Panicked { place } => self.count(names::PANICS_TOTAL, &[("where", place)]),
             _ => self.measure_dynamo(event),

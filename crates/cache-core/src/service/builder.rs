@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::load::{FailureHook, LoadFailure, LoadOptions, Throttles};
 use super::{CacheService, Counters, OnTrouble, Shared};
 use crate::codec::Codec;
 use crate::error::{CacheError, ConfigurationError, ConfigurationErrors, Result};
+use crate::fills::Fills;
 use crate::key::checked_prefix;
 use crate::observer::Observers;
 use crate::storage::CacheStorage;
@@ -25,6 +27,10 @@ pub struct CacheServiceBuilder {
     on_trouble: OnTrouble,
     max_value_bytes: Option<usize>,
     observers: Observers,
+    load_options: LoadOptions,
+    on_load_error: Option<FailureHook>,
+    #[cfg(feature = "decoded")]
+    decoded: Option<super::DecodedOptions>,
 }
 
 impl CacheServiceBuilder {
@@ -39,6 +45,10 @@ impl CacheServiceBuilder {
             on_trouble: OnTrouble::Error,
             max_value_bytes: None,
             observers: Observers::none(),
+            load_options: LoadOptions::default(),
+            on_load_error: None,
+            #[cfg(feature = "decoded")]
+            decoded: None,
         }
     }
 
@@ -95,6 +105,32 @@ impl CacheServiceBuilder {
         self
     }
 
+    /// How [`get_or_load`](CacheService::get_or_load) loads where a call says nothing else.
+    /// Defaults to [`LoadOptions::default`].
+    pub fn load_options(mut self, options: LoadOptions) -> Self {
+        self.load_options = options;
+        self
+    }
+
+    /// Who is told of each load that failed, background ones included, in the task of the load. A
+    /// panic in it is caught, in builds that unwind. Defaults to nobody.
+    pub fn on_load_error(
+        mut self,
+        hook: impl Fn(&LoadFailure<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_load_error = Some(FailureHook::new(hook));
+        self
+    }
+
+    /// Keeps values decoded in this process, for [`get_or_load`](CacheService::get_or_load) and
+    /// [`get_arc`](CacheService::get_arc), as a tier in front of the storage. Defaults to none. A
+    /// disabled storage disables it too.
+    #[cfg(feature = "decoded")]
+    pub fn decoded(mut self, options: super::DecodedOptions) -> Self {
+        self.decoded = Some(options);
+        self
+    }
+
     /// The service.
     ///
     /// # Errors
@@ -146,6 +182,12 @@ impl CacheServiceBuilder {
                 "codec: none is set and the feature json is off".to_owned(),
             );
         }
+        #[cfg(feature = "decoded")]
+        let decoded = self.decoded.filter(|_| !self.storage.info().keeps_nothing);
+        #[cfg(feature = "decoded")]
+        if let Some(options) = &decoded {
+            problems.extend(options.problems());
+        }
         let (Some(codec), true) = (self.codec, problems.is_empty()) else {
             return Err(ConfigurationErrors(problems).into());
         };
@@ -161,6 +203,12 @@ impl CacheServiceBuilder {
                 max_value_bytes,
                 counters: Counters::default(),
                 observers: self.observers,
+                load_options: self.load_options,
+                on_load_error: self.on_load_error,
+                fills: Fills::new(),
+                throttles: Throttles::default(),
+                #[cfg(feature = "decoded")]
+                decoded: decoded.as_ref().map(super::load::Decoded::new),
             }),
         })
     }

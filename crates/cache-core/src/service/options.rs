@@ -1,5 +1,7 @@
 //! What a call or a service may decide.
 
+use std::time::Duration;
+
 use crate::entry::Condition;
 use crate::error::{CacheError, Result};
 use crate::ttl::Ttl;
@@ -32,6 +34,8 @@ pub enum OnTrouble {
 #[must_use]
 pub struct SetOptions {
     ttl: Option<Result<Ttl>>,
+    stale_for: Option<Duration>,
+    keeps_creation_time: bool,
     presence: Presence,
 }
 
@@ -56,6 +60,20 @@ impl SetOptions {
         self
     }
 
+    /// How long after its time to live this value may still be served as stale. Defaults to the
+    /// service's. An impossible one fails the write.
+    pub fn stale_for(mut self, span: Duration) -> Self {
+        self.stale_for = Some(span);
+        self
+    }
+
+    /// Keeps when the value was made, as a stale budget does by itself: the value's age is then
+    /// known, and on Redis the value gets a header in front.
+    pub fn keep_creation_time(mut self) -> Self {
+        self.keeps_creation_time = true;
+        self
+    }
+
     /// Writes only where there is no fresh value.
     pub fn if_absent(mut self) -> Self {
         self.presence = Presence::Absent;
@@ -70,6 +88,14 @@ impl SetOptions {
 
     pub(super) fn ttl_or_error(&self) -> Result<Option<Ttl>> {
         self.ttl.clone().transpose()
+    }
+
+    pub(super) fn stale_budget(&self) -> Option<Duration> {
+        self.stale_for
+    }
+
+    pub(super) fn keeps_creation_time(&self) -> bool {
+        self.keeps_creation_time
     }
 
     pub(super) fn condition(&self) -> Condition {

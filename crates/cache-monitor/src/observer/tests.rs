@@ -162,6 +162,14 @@ fn events() -> Vec<(Event<'static>, &'static str)> {
             Event::Degraded { reason: "loading" },
             "cache_degraded_total{reason=loading} 1",
         ),
+        (Event::Joined, "cache_singleflight_joined_total{} 1"),
+        (
+            Event::Load {
+                outcome: "value",
+                background: true,
+            },
+            "cache_loads_total{outcome=value,background=yes} 1",
+        ),
         (
             Event::DecodeError { reason: "header" },
             "cache_decode_errors_total{reason=header} 1",

@@ -1,0 +1,268 @@
+//! Keeps what was read or loaded before a write from being stored after it.
+//!
+//! A *fill* begins before a value is read or loaded and ends once it was stored where it was
+//! missing. A *write* (a set, a delete) of the same key dooms the fills under way: one that is
+//! storing right now is waited for, so that the write comes after it, and the others will store
+//! nothing. A fill that begins while a write is under way is doomed from the start, since nobody
+//! can say whether it read the old value or the new one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slots;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::entry::ClearScope;
+use crate::key::CacheKey;
+
+/// The fills and writes under way in one process, over one set of keys.
+pub(crate) struct Fills<F> {
+    shards: Box<[Mutex<Shard<F>>]>,
+    hasher: RandomState,
+    /// What is being cleared. The count spares others the lock.
+    clears: AtomicUsize,
+    scopes: Mutex<Vec<ClearScope>>,
+}
+
+type Shard<F> = HashMap<CacheKey, Slot<F>>;
+
+struct Slot<F> {
+    writers: usize,
+    /// Those that others may still join.
+    fills: Vec<Arc<Fill<F>>>,
+}
+
+/// One value on its way into a storage.
+pub(crate) struct Fill<F> {
+    /// What its users keep with it.
+    pub(crate) payload: F,
+    doomed: AtomicBool,
+    /// Held while storing.
+    gate: tokio::sync::Mutex<()>,
+}
+
+impl<F: Send + Sync> Fills<F> {
+    const SHARDS: usize = 16;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            clears: AtomicUsize::new(0),
+            scopes: Mutex::default(),
+        }
+    }
+
+    /// Begins a fill of `key`, whatever else is under way.
+    pub(crate) fn begin(&self, key: &CacheKey, payload: F) -> Arc<Fill<F>> {
+        self.join_or_begin(key, |_| false, || payload).0
+    }
+
+    /// The fill of `key` that suits, or else a new one; the flag says whether it is new. What
+    /// suits is decided under a lock.
+    pub(crate) fn join_or_begin(
+        &self,
+        key: &CacheKey,
+        suits: impl Fn(&F) -> bool,
+        payload: impl FnOnce() -> F,
+    ) -> (Arc<Fill<F>>, bool) {
+        let mut shard = self.shard(key);
+        let slot = shard.entry(key.clone()).or_insert_with(|| Slot {
+            writers: 0,
+            fills: Vec::new(),
+        });
+        if let Some(fill) = slot.fills.iter().find(|fill| suits(&fill.payload)) {
+            return (Arc::clone(fill), false);
+        }
+        let fill = Arc::new(Fill {
+            payload: payload(),
+            doomed: AtomicBool::new(slot.writers > 0),
+            gate: tokio::sync::Mutex::default(),
+        });
+        slot.fills.push(Arc::clone(&fill));
+        drop(shard);
+        // After it can be found: a clear either finds it or is found.
+        if self.is_being_cleared(key) {
+            fill.doom();
+        }
+        (fill, true)
+    }
+
+    /// Ends a fill: nobody joins it any more.
+    pub(crate) fn end(&self, key: &CacheKey, fill: &Arc<Fill<F>>) {
+        let mut shard = self.shard(key);
+        if let Slots::Occupied(mut slot) = shard.entry(key.clone()) {
+            let fills = &mut slot.get_mut().fills;
+            fills.retain(|other| !Arc::ptr_eq(other, fill));
+            slot_left(slot);
+        }
+    }
+
+    /// Runs `store`, which must not wait and knows nothing of locks, unless the fill is doomed.
+    /// For what is stored in this process.
+    pub(crate) fn store_at_once(&self, key: &CacheKey, fill: &Fill<F>, store: impl FnOnce()) {
+        let shard = self.shard(key);
+        if !fill.is_doomed() {
+            store();
+        }
+        drop(shard);
+    }
+
+    /// Begins a write of `key`. The fills under way are doomed, and none of them is storing any
+    /// more when this returns.
+    pub(crate) async fn write(&self, key: &CacheKey) -> Writing<'_, F> {
+        let writing = Writing {
+            fills: self,
+            key: key.clone(),
+        };
+        let doomed = {
+            let mut shard = self.shard(key);
+            let slot = shard.entry(key.clone()).or_insert_with(|| Slot {
+                writers: 0,
+                fills: Vec::new(),
+            });
+            slot.writers += 1;
+            std::mem::take(&mut slot.fills)
+        };
+        all_doomed(doomed).await;
+        writing
+    }
+
+    /// Begins a write of many keys, as [`write`](Self::write).
+    pub(crate) async fn write_many<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k CacheKey, IntoIter: Send> + Send,
+    ) -> Vec<Writing<'_, F>> {
+        let mut writings = Vec::new();
+        for key in keys {
+            writings.push(self.write(key).await);
+        }
+        writings
+    }
+
+    /// Begins a clear, as a write of every key in `scope`.
+    pub(crate) async fn clear(&self, scope: &ClearScope) -> Clearing<'_, F> {
+        self.clears.fetch_add(1, Ordering::SeqCst);
+        self.scopes().push(scope.clone());
+        let clearing = Clearing {
+            fills: self,
+            scope: scope.clone(),
+        };
+        all_doomed(self.take_within(scope)).await;
+        clearing
+    }
+
+    /// Takes the fills within `scope` out of everybody's sight.
+    fn take_within(&self, scope: &ClearScope) -> Vec<Arc<Fill<F>>> {
+        let mut taken = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|key, slot| {
+                if scope.contains(key.as_str()) {
+                    taken.append(&mut slot.fills);
+                }
+                !slot.is_empty()
+            });
+        }
+        taken
+    }
+
+    fn is_being_cleared(&self, key: &CacheKey) -> bool {
+        self.clears.load(Ordering::SeqCst) > 0
+            && self
+                .scopes()
+                .iter()
+                .any(|scope| scope.contains(key.as_str()))
+    }
+
+    fn shard(&self, key: &CacheKey) -> MutexGuard<'_, Shard<F>> {
+        let hash = self.hasher.hash_one(key);
+        // Sixteen shards: no part of a hash is too large for a position among them.
+        let position = usize::try_from(hash % Self::SHARDS as u64).unwrap_or_default();
+        let shard = &self.shards[position];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn scopes(&self) -> MutexGuard<'_, Vec<ClearScope>> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> Slot<F> {
+    fn is_empty(&self) -> bool {
+        self.writers == 0 && self.fills.is_empty()
+    }
+}
+
+fn slot_left<F>(slot: std::collections::hash_map::OccupiedEntry<'_, CacheKey, Slot<F>>) {
+    if slot.get().is_empty() {
+        slot.remove();
+    }
+}
+
+/// Dooms the fills and waits for those that are storing.
+async fn all_doomed<F: Send + Sync>(fills: Vec<Arc<Fill<F>>>) {
+    for fill in &fills {
+        fill.doom();
+    }
+    for fill in fills {
+        drop(fill.gate.lock().await);
+    }
+}
+
+impl<F: Send + Sync> Fill<F> {
+    /// Whether a write of the key began since the fill did, so that its value must not be stored.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
+    }
+
+    fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    /// Runs `store` unless the fill is doomed. A write that begins meanwhile waits for it. A
+    /// future dropped in the middle may still store: whoever must not lose the order keeps it.
+    pub(crate) async fn store<T>(&self, store: impl Future<Output = T> + Send) -> Option<T> {
+        let _storing = self.gate.lock().await;
+        if self.is_doomed() {
+            return None;
+        }
+        Some(store.await)
+    }
+}
+
+/// A write under way; it ends when this is dropped.
+pub(crate) struct Writing<'a, F: Send + Sync> {
+    fills: &'a Fills<F>,
+    key: CacheKey,
+}
+
+impl<F: Send + Sync> Drop for Writing<'_, F> {
+    fn drop(&mut self) {
+        let mut shard = self.fills.shard(&self.key);
+        if let Slots::Occupied(mut slot) = shard.entry(self.key.clone()) {
+            // What began under the write is doomed; what comes now begins anew.
+            slot.get_mut().fills.clear();
+            slot.get_mut().writers -= 1;
+            slot_left(slot);
+        }
+    }
+}
+
+/// A clear under way; it ends when this is dropped.
+pub(crate) struct Clearing<'a, F: Send + Sync> {
+    fills: &'a Fills<F>,
+    scope: ClearScope,
+}
+
+impl<F: Send + Sync> Drop for Clearing<'_, F> {
+    fn drop(&mut self) {
+        drop(self.fills.take_within(&self.scope));
+        let mut scopes = self.fills.scopes();
+        if let Some(position) = scopes.iter().position(|scope| *scope == self.scope) {
+            scopes.swap_remove(position);
+        }
+        drop(scopes);
+        self.fills.clears.fetch_sub(1, Ordering::SeqCst);
+    }
+}

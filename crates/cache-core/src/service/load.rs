@@ -1,0 +1,409 @@
+//! Loading what is missing: the calls, and what they ask of their service.
+
+use std::any::TypeId;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{CacheService, no_ttl};
+use crate::entry::Entry;
+use crate::error::{CacheError, ConfigurationError, Operation, Result};
+use crate::fills::{Clearing, Fill, Fills, Writing};
+use crate::key::CacheKey;
+use crate::lookup::Lookup;
+use crate::observer::{Event, Observers};
+use crate::ttl::Ttl;
+
+mod batch;
+mod body;
+mod call;
+#[cfg(feature = "decoded")]
+mod decoded;
+mod failure;
+mod flight;
+mod held;
+mod loaded;
+mod options;
+mod outcome;
+mod throttle;
+
+pub use call::Loadable;
+#[cfg(feature = "decoded")]
+pub(crate) use decoded::Decoded;
+#[cfg(feature = "decoded")]
+pub use decoded::DecodedOptions;
+pub(crate) use failure::FailureHook;
+pub use failure::LoadFailure;
+pub(crate) use flight::Flight;
+pub use loaded::{LoadStatus, Loaded};
+pub use options::{LoadOptions, LoadOptionsBuilder};
+pub use outcome::{IntoLoaderOutcome, LoadContext, LoadReason, LoaderOutcome};
+pub(crate) use throttle::Throttles;
+
+use call::Call;
+use held::Held;
+use throttle::{Instead, Throttled};
+
+impl CacheService {
+    /// The fresh value under `key`, or the one that `loader` brings, which is then stored.
+    ///
+    /// * **One load**: of all callers in this process who miss the same key at the same time, one
+    ///   loads, and the others wait for it and share the value or the error. Callers who come
+    ///   after the end of a failed load run their own.
+    /// * The load runs in a task of its own. It is cancelled when all its callers were dropped,
+    ///   unless [`complete_in_background`](LoadOptionsBuilder::complete_in_background) is on.
+    /// * **Trouble of the storage is no error**: the value is then loaded, whatever the policy.
+    /// * **Failures** of the loader are answered with a stale value where the service or the call
+    ///   keeps them, and with an error of kind `Loader` otherwise.
+    /// * **No resurrection**: what a loader brings is not stored if the key was set, deleted or
+    ///   expired through this service (clones included) since the load began. Its callers get it
+    ///   all the same; callers who come after the write do not.
+    ///
+    /// The loader is told what is stored ([`LoadContext`]) and returns a `Result`, or a
+    /// [`LoaderOutcome`] to decide more. A panic in it is an error of kind `Loader` for all who
+    /// wait, in builds that unwind.
+    ///
+    /// The options are the service's ([`load_options`](crate::CacheServiceBuilder::load_options));
+    /// [`get_or_load_with`](Self::get_or_load_with) takes others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), cache_core::CacheError> {
+    /// use std::sync::Arc;
+    ///
+    /// use cache_core::{CacheService, days};
+    /// use cache_memory::MemoryCacheStorage;
+    ///
+    /// async fn locate(ip: &str) -> Result<String, std::io::Error> {
+    ///     Ok(format!("the place of {ip}"))
+    /// }
+    ///
+    /// let geo = CacheService::builder(MemoryCacheStorage::new())
+    ///     .prefix("geo")
+    ///     .ttl(days(1))
+    ///     .build()?;
+    /// let place: Arc<String> = geo
+    ///     .get_or_load("10.0.0.7", |_| async { locate("10.0.0.7").await })
+    ///     .await?;
+    /// assert_eq!(*place, "the place of 10.0.0.7");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Key` and `Closed` always; `Configuration` where neither service nor options have a time to
+    /// live, or outside of a tokio runtime; `Loader` if the loader failed; `Timeout` if it did not
+    /// come back in time; `Absent` if it said that there is nothing.
+    pub async fn get_or_load<T, L, F, O>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        loader: L,
+    ) -> Result<Arc<T>>
+    where
+        T: Loadable,
+        L: FnOnce(LoadContext<T>) -> F + Send + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: IntoLoaderOutcome<Value = T> + Send + 'static,
+    {
+        let loaded = self.load(key, &self.shared.load_options, loader).await?;
+        loaded.into_value()
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with options of this call's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn get_or_load_with<T, L, F, O>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        options: &LoadOptions,
+        loader: L,
+    ) -> Result<Arc<T>>
+    where
+        T: Loadable,
+        L: FnOnce(LoadContext<T>) -> F + Send + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: IntoLoaderOutcome<Value = T> + Send + 'static,
+    {
+        self.load(key, options, loader).await?.into_value()
+    }
+
+    /// As [`get_or_load_with`](Self::get_or_load_with), and says where the value comes from. That
+    /// there is nothing is an answer here.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load), but for `Absent`.
+    pub async fn load<T, L, F, O>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+        options: &LoadOptions,
+        loader: L,
+    ) -> Result<Loaded<T>>
+    where
+        T: Loadable,
+        L: FnOnce(LoadContext<T>) -> F + Send + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: IntoLoaderOutcome<Value = T> + Send + 'static,
+    {
+        let key = self.key(key);
+        self.check_load::<T>(&key, options)?;
+        Call::new::<T>(self, &key, options).run(loader).await
+    }
+
+    /// The fresh value under `key`, shared: one that is kept decoded is not decoded again
+    /// (feature `decoded`).
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_arc<T: Loadable>(
+        &self,
+        key: impl Into<CacheKey> + Send,
+    ) -> Result<Option<Arc<T>>> {
+        let key = self.key(key);
+        self.check(&key)?;
+        if let Some(value) = self.decoded(&key).as_ref().and_then(Held::value) {
+            return Ok(Some(value));
+        }
+        let reading = AloneReading::begin(self, &key);
+        let read = self.read_for_load(&key, &self.shared.load_options).await;
+        let entry = read.as_ref().ok().and_then(Option::as_ref).cloned();
+        let lookup: Lookup<T> = self.judge(&key, read, Operation::Get, || self.now())?;
+        let value = lookup.into_fresh().map(Arc::new);
+        if let (Some(value), Some(entry)) = (&value, entry) {
+            let shared = Arc::<T>::clone(value);
+            let held = Held::read(shared, &entry, self.inner().info().backend);
+            self.keep_decoded(&key, &reading.fill, &held, entry.value.len());
+        }
+        Ok(value)
+    }
+
+    /// The options of loads that bring none of their own.
+    #[must_use]
+    pub fn load_options(&self) -> &LoadOptions {
+        &self.shared.load_options
+    }
+
+    /// Refuses what cannot be loaded, before any I/O.
+    fn check_load<T: 'static>(&self, key: &CacheKey, options: &LoadOptions) -> Result<()> {
+        self.check(key)?;
+        let refused = |error: CacheError| error.with_operation(Operation::GetOrLoad);
+        let ttl = options.ttl.or(self.shared.ttl);
+        let ttl = ttl.ok_or_else(|| refused(no_ttl(key)))?;
+        let stale_for = options.stale_for.or(self.shared.stale_for);
+        if let (Some(fresh), Some(stale_for)) = (ttl.as_duration(), stale_for) {
+            let kept = Ttl::new(fresh.saturating_add(stale_for));
+            kept.map_err(|error| refused(CacheError::from(error)))?;
+        }
+        if let Some(default) = &options.default
+            && (*default.0).type_id() != TypeId::of::<T>()
+        {
+            let problem = "or_default: the value is of another type than the call returns";
+            let error = ConfigurationError::new("or_default", problem);
+            return Err(refused(error.into()));
+        }
+        Ok(())
+    }
+}
+
+/// What loads ask of their service.
+impl CacheService {
+    fn fills(&self) -> &Fills<Flight> {
+        &self.shared.fills
+    }
+
+    fn observers(&self) -> &Observers {
+        &self.shared.observers
+    }
+
+    /// Begins a write of `key`: no load that began before it stores its value after it.
+    pub(super) async fn writing(&self, key: &CacheKey) -> Writing<'_, Flight> {
+        let writing = self.shared.fills.write(key).await;
+        self.forget(key);
+        writing
+    }
+
+    /// Begins a write of many keys.
+    pub(super) async fn writing_many<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k CacheKey, IntoIter: Send> + Clone + Send,
+    ) -> Vec<Writing<'_, Flight>> {
+        let writing = self.shared.fills.write_many(keys.clone()).await;
+        for key in keys {
+            self.forget(key);
+        }
+        writing
+    }
+
+    /// Begins a clear.
+    pub(super) async fn clearing(&self, scope: &crate::ClearScope) -> Clearing<'_, Flight> {
+        let clearing = self.shared.fills.clear(scope).await;
+        self.shared.throttles.forget_within(scope);
+        #[cfg(feature = "decoded")]
+        if let Some(decoded) = &self.shared.decoded {
+            decoded.forget_within(scope);
+        }
+        clearing
+    }
+
+    fn forget(&self, key: &CacheKey) {
+        self.shared.throttles.forget(key);
+        self.forget_decoded(key);
+    }
+
+    async fn read_for_load(&self, key: &CacheKey, options: &LoadOptions) -> Result<Option<Entry>> {
+        // Only a lookup tells when an entry without metadata ends.
+        let needs_end = options.eager.is_some() || self.keeps_decoded();
+        if needs_end {
+            self.inner().lookup(key).await
+        } else {
+            self.inner().get(key).await
+        }
+    }
+
+    async fn read_many_for_load(
+        &self,
+        keys: &[CacheKey],
+        options: &LoadOptions,
+    ) -> Vec<Result<Option<Entry>>> {
+        let needs_end = options.eager.is_some() || self.keeps_decoded();
+        if needs_end {
+            self.inner().lookup_many(keys).await
+        } else {
+            self.inner().get_many(keys).await
+        }
+    }
+
+    fn held<T: Loadable>(&self, key: &CacheKey, entry: &Entry) -> Result<Held> {
+        let value: T = self.decode(key, entry, Operation::GetOrLoad)?;
+        let backend = self.inner().info().backend;
+        Ok(Held::read(Arc::new(value), entry, backend))
+    }
+
+    /// Trouble of the storage that callers are not to see.
+    fn is_degraded(&self, error: &CacheError) {
+        let counters = &self.shared.counters;
+        counters.degraded.fetch_add(1, Ordering::Relaxed);
+        let reason = error.code();
+        self.observers().tell(&Event::Degraded { reason });
+    }
+
+    fn throttled(&self, key: &CacheKey) -> Option<Throttled> {
+        let now = || self.inner().info().clock.now();
+        self.shared.throttles.get(key, now)
+    }
+
+    fn throttle(&self, key: &CacheKey, error: &CacheError, instead: Instead, span: Duration) {
+        let now = self.inner().info().clock.now();
+        let failure = (error.clone(), instead);
+        self.shared.throttles.remember(key, failure, now, span);
+    }
+
+    fn forget_failure(&self, key: &CacheKey) {
+        self.shared.throttles.forget(key);
+    }
+
+    fn load_failed(&self, failure: &LoadFailure<'_>) {
+        let counters = &self.shared.counters;
+        counters.load_errors.fetch_add(1, Ordering::Relaxed);
+        if let Some(hook) = &self.shared.on_load_error
+            && !hook.call(failure)
+        {
+            self.observers().tell(&Event::Panicked { place: "hook" });
+        }
+    }
+
+    #[cfg(feature = "decoded")]
+    fn keeps_decoded(&self) -> bool {
+        self.shared.decoded.is_some()
+    }
+
+    #[cfg(feature = "decoded")]
+    fn decoded(&self, key: &CacheKey) -> Option<Held> {
+        let clock = &self.inner().info().clock;
+        let held = self.shared.decoded.as_ref()?.get(key, || clock.now())?;
+        self.count_hit();
+        Some(held)
+    }
+
+    #[cfg(feature = "decoded")]
+    fn keep_decoded(&self, key: &CacheKey, fill: &Fill<Flight>, held: &Held, bytes: usize) {
+        if let Some(decoded) = &self.shared.decoded {
+            let now = self.inner().info().clock.now();
+            self.fills()
+                .store_at_once(key, fill, || decoded.keep(key, held, bytes, now));
+        }
+    }
+
+    #[cfg(feature = "decoded")]
+    fn forget_decoded(&self, key: &CacheKey) {
+        if let Some(decoded) = &self.shared.decoded {
+            decoded.forget(key);
+        }
+    }
+
+    fn count_hit(&self) {
+        let counters = &self.shared.counters;
+        counters.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_stale(&self) {
+        let counters = &self.shared.counters;
+        counters.stale.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_miss(&self) {
+        let counters = &self.shared.counters;
+        counters.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_load(&self) {
+        let counters = &self.shared.counters;
+        counters.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_joined(&self) {
+        let counters = &self.shared.counters;
+        counters.joined.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A read that nobody joins.
+struct AloneReading<'a> {
+    service: &'a CacheService,
+    key: &'a CacheKey,
+    fill: Arc<Fill<Flight>>,
+}
+
+impl<'a> AloneReading<'a> {
+    fn begin(service: &'a CacheService, key: &'a CacheKey) -> Self {
+        let fill = service.fills().begin(key, Flight::alone());
+        Self { service, key, fill }
+    }
+}
+
+impl Drop for AloneReading<'_> {
+    fn drop(&mut self) {
+        self.service.fills().end(self.key, &self.fill);
+    }
+}
+
+/// Without the feature nothing is kept decoded.
+#[cfg(not(feature = "decoded"))]
+#[expect(clippy::unused_self, reason = "the same calls as with the feature")]
+impl CacheService {
+    fn keeps_decoded(&self) -> bool {
+        false
+    }
+
+    fn decoded(&self, _: &CacheKey) -> Option<Held> {
+        None
+    }
+
+    fn keep_decoded(&self, _: &CacheKey, _: &Fill<Flight>, _: &Held, _: usize) {}
+
+    fn forget_decoded(&self, _: &CacheKey) {}
+}

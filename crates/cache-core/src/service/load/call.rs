@@ -1,0 +1,588 @@
+//! One caller of a load: what it reads, joins, begins, waits for and takes instead.
+
+use std::any::TypeId;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{Job, LoadBody};
+use super::flight::{Crew, Done, Failed, Flight, Loading, Phase, Seat};
+use super::held::{AnyValue, Held};
+use super::loaded::{LoadStatus, Loaded};
+use super::options::LoadOptions;
+use super::outcome::{IntoLoaderOutcome, LoadContext, LoadReason};
+use super::throttle::Instead;
+use crate::clock::Timestamp;
+use crate::entry::{CodecId, Entry};
+use crate::error::{CacheError, ErrorKind, Operation, Result};
+use crate::fills::Fill;
+use crate::key::CacheKey;
+use crate::observer::Event;
+use crate::service::{CacheService, is_trouble};
+
+/// What a value has to be that is loaded and shared.
+pub trait Loadable: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Loadable for T {}
+
+const STORAGE_IS_SLOW: &str = "the storage did not answer in time";
+const LOADER_IS_SLOW: &str = "the loader did not come back in time";
+
+/// One call, for one key.
+pub(super) struct Call<'a> {
+    service: &'a CacheService,
+    key: &'a CacheKey,
+    options: &'a LoadOptions,
+    type_id: TypeId,
+    /// When the call has to be over.
+    until: Option<Instant>,
+    /// When it began to wait for a load.
+    waiting_since: OnceLock<Instant>,
+}
+
+/// What the first caller of a flight does after reading.
+pub(super) enum Found {
+    /// It is over for everybody.
+    Over(Done),
+    /// This caller alone has its answer.
+    Mine(AnyValue, CacheError),
+    /// Something has to be loaded.
+    Load {
+        existing: Option<Held>,
+        reason: LoadReason,
+        trouble: Option<CacheError>,
+    },
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new<T: Loadable>(
+        service: &'a CacheService,
+        key: &'a CacheKey,
+        options: &'a LoadOptions,
+    ) -> Self {
+        Self {
+            service,
+            key,
+            options,
+            type_id: TypeId::of::<T>(),
+            until: options.deadline.map(|span| Instant::now() + span),
+            waiting_since: OnceLock::new(),
+        }
+    }
+
+    pub(super) async fn run<T, L, F, O>(&self, loader: L) -> Result<Loaded<T>>
+    where
+        T: Loadable,
+        L: FnOnce(LoadContext<T>) -> F + Send + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: IntoLoaderOutcome<Value = T> + Send + 'static,
+    {
+        let decoded = self.decoded();
+        if let Some(hit) = &decoded
+            && !self.is_due(hit)
+            && let Some(loaded) = self.show(hit, LoadStatus::Fresh)
+        {
+            return Ok(loaded);
+        }
+        let mut loader = Some(loader);
+        loop {
+            let (fill, is_new) = self.enter();
+            let seat = Seat(Arc::clone(fill.payload.crew()));
+            if is_new {
+                let found = match &decoded {
+                    Some(hit) => eager(hit),
+                    None => match self.read(&fill).await {
+                        Some(read) => self.judge::<T>(&fill, read),
+                        None => return self.give_up(None, STORAGE_IS_SLOW),
+                    },
+                };
+                let (existing, reason, trouble) = match found {
+                    Found::Load {
+                        existing,
+                        reason,
+                        trouble,
+                    } => (existing, reason, trouble),
+                    Found::Mine(value, error) => {
+                        self.abandon(&fill);
+                        return self.instead(&value, error);
+                    }
+                    Found::Over(done) => {
+                        self.finish(&fill, done.clone());
+                        if let Some(loaded) = self.conclude(done)? {
+                            return Ok(loaded);
+                        }
+                        continue;
+                    }
+                };
+                let Some(loader) = loader.take() else {
+                    self.abandon(&fill);
+                    return Err(self.runtime_ended());
+                };
+                self.begin(&fill, existing, reason, trouble, loader)?;
+            } else {
+                self.service.has_joined();
+            }
+            if let Some(loaded) = self.wait(&fill.payload).await? {
+                return Ok(Loaded {
+                    joined: !is_new,
+                    ..loaded
+                });
+            }
+            drop(seat);
+        }
+    }
+
+    /// The flight to wait for, or a new one of which this call is the first.
+    pub(super) fn enter(&self) -> (Arc<Fill<Flight>>, bool) {
+        self.enter_with(Crew::of_one)
+    }
+
+    pub(super) fn enter_with(&self, crew: impl FnOnce() -> Arc<Crew>) -> (Arc<Fill<Flight>>, bool) {
+        let refresh = self.options.refresh;
+        self.service.fills().join_or_begin(
+            self.key,
+            |flight| flight.try_join(self.type_id, refresh),
+            || Flight::new(self.type_id, crew()),
+        )
+    }
+
+    /// Reads the storage, for everybody in this flight; none where the call's time is over. Too
+    /// late or dropped, it leaves the flight to others.
+    async fn read(&self, fill: &Arc<Fill<Flight>>) -> Option<Result<Option<Entry>>> {
+        let reading = Reading {
+            call: self,
+            fill,
+            is_over: false,
+        };
+        let read = self.service.read_for_load(self.key, self.options);
+        let read = self.in_time(read).await.ok()?;
+        reading.over();
+        Some(read)
+    }
+
+    /// What `waiting` comes to.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout` where the call's time is over first.
+    pub(super) async fn in_time<R>(&self, waiting: impl Future<Output = R>) -> Result<R> {
+        let Some(until) = self.until else {
+            return Ok(waiting.await);
+        };
+        let in_time = timeout_at(until, waiting).await;
+        in_time.map_err(|_| self.too_late(STORAGE_IS_SLOW))
+    }
+
+    /// What a read comes to.
+    pub(super) fn judge<T: Loadable>(
+        &self,
+        fill: &Arc<Fill<Flight>>,
+        read: Result<Option<Entry>>,
+    ) -> Found {
+        let service = self.service;
+        let wants_load = self.options.refresh || fill.payload.wants_load();
+        let decoded = read.and_then(|found| match found {
+            None => Ok(None),
+            Some(entry) if entry.codec == Some(CodecId::Absent) => Ok(Some(None)),
+            Some(entry) => service
+                .held::<T>(self.key, &entry)
+                .map(|held| Some(Some((held, entry)))),
+        });
+        match decoded {
+            Err(error) if !is_trouble(error.kind()) => Found::Over(Done::Refused(error)),
+            Err(error) => {
+                service.is_degraded(&error);
+                self.missing(Some(error))
+            }
+            Ok(Some(None)) if !wants_load => {
+                service.count_miss();
+                Found::Over(Done::Absent)
+            }
+            Ok(None | Some(None)) => {
+                service.count_miss();
+                self.missing(None)
+            }
+            Ok(Some(Some((held, entry)))) if held.is_fresh(|| self.now()) => {
+                service.keep_decoded(self.key, fill, &held, entry.value.len());
+                self.fresh(held, wants_load)
+            }
+            Ok(Some(Some((held, _)))) => self.stale(held, wants_load),
+        }
+    }
+
+    fn fresh(&self, held: Held, wants_load: bool) -> Found {
+        self.service.count_hit();
+        if wants_load {
+            return Found::load(Some(held), LoadReason::Refresh);
+        }
+        if self.is_due(&held) {
+            return eager(&held);
+        }
+        Found::Over(Done::Read(held, None))
+    }
+
+    fn stale(&self, held: Held, wants_load: bool) -> Found {
+        self.service.count_stale();
+        if wants_load {
+            return Found::load(Some(held), LoadReason::Refresh);
+        }
+        match self.service.throttled(self.key) {
+            Some(throttled) if self.options.allow_stale => {
+                Found::Over(Done::Read(held, Some(throttled.error)))
+            }
+            _ => Found::load(Some(held), LoadReason::Expired),
+        }
+    }
+
+    fn missing(&self, trouble: Option<CacheError>) -> Found {
+        if self.options.refresh {
+            return Found::load(None, LoadReason::Refresh);
+        }
+        if let Some(throttled) = self.service.throttled(self.key) {
+            match throttled.instead {
+                Instead::Fallback(value) => {
+                    return Found::Over(Done::Failed(Failed {
+                        error: throttled.error,
+                        existing: None,
+                        fallback: Some(value),
+                    }));
+                }
+                Instead::Default(value) if self.options.default.is_some() => {
+                    return Found::Mine(value, throttled.error);
+                }
+                Instead::Default(_) | Instead::Stale => {}
+            }
+        }
+        Found::Load {
+            existing: None,
+            reason: LoadReason::Missing,
+            trouble,
+        }
+    }
+
+    /// Begins the load in a task of its own, for all who wait.
+    fn begin<T, L, F, O>(
+        &self,
+        fill: &Arc<Fill<Flight>>,
+        existing: Option<Held>,
+        reason: LoadReason,
+        trouble: Option<CacheError>,
+        loader: L,
+    ) -> Result<()>
+    where
+        T: Loadable,
+        L: FnOnce(LoadContext<T>) -> F + Send + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: IntoLoaderOutcome<Value = T> + Send + 'static,
+    {
+        let context = LoadContext {
+            reason,
+            age: existing.as_ref().and_then(|held| held.age(|| self.now())),
+            stored: existing.as_ref().and_then(Held::value),
+        };
+        let body = LoadBody::new(
+            self.service.clone(),
+            self.options.clone(),
+            Arc::clone(fill.payload.crew()),
+            vec![self.job(fill, existing)],
+            trouble,
+        );
+        let produce = async move { vec![Ok(loader(context).await.into_outcome())] };
+        body.spawn(reason == LoadReason::Eager, produce)
+    }
+
+    pub(super) fn job(&self, fill: &Arc<Fill<Flight>>, existing: Option<Held>) -> Job {
+        Job {
+            key: self.key.clone(),
+            fill: Arc::clone(fill),
+            existing,
+        }
+    }
+
+    /// Waits for the flight; none where it came to nothing and has to be begun again.
+    pub(super) async fn wait<T: Loadable>(&self, flight: &Flight) -> Result<Option<Loaded<T>>> {
+        loop {
+            let mut changed = pin!(flight.changed());
+            // Before the look at the phase: no change after it is missed.
+            changed.as_mut().enable();
+            let alarm = match flight.phase() {
+                Phase::Abandoned => return Ok(None),
+                Phase::Done(done) => return self.conclude(done),
+                Phase::Reading => self.until,
+                Phase::Loading(loading) => {
+                    if let Some(loaded) = self.take_at_once(flight, &loading) {
+                        return Ok(Some(loaded));
+                    }
+                    self.alarm(&loading)
+                }
+            };
+            let Some(alarm) = alarm else {
+                changed.await;
+                continue;
+            };
+            if timeout_at(alarm, changed).await.is_err() {
+                return self.take_late(flight).map(Some);
+            }
+        }
+    }
+
+    /// What is stored, if this caller takes it without waiting.
+    fn take_at_once<T: Loadable>(&self, flight: &Flight, loading: &Loading) -> Option<Loaded<T>> {
+        let existing = loading.existing.as_ref()?;
+        let options = self.options;
+        if existing.is_fresh(|| self.now()) {
+            let takes = !options.refresh;
+            return takes.then(|| self.show(existing, LoadStatus::Fresh))?;
+        }
+        let soft_is_over = options
+            .soft_timeout
+            .is_some_and(|soft| loading.since + soft <= Instant::now());
+        let revalidates = options.revalidate && !options.refresh;
+        if !options.allow_stale || !(revalidates || soft_is_over) {
+            return None;
+        }
+        if revalidates || !options.cancel_on_timeout {
+            flight.crew().go_on();
+        }
+        self.show(existing, LoadStatus::Stale)
+    }
+
+    /// When this caller stops waiting.
+    fn alarm(&self, loading: &Loading) -> Option<Instant> {
+        let options = self.options;
+        let since = *self.waiting_since.get_or_init(Instant::now);
+        let has_stale = loading.existing.is_some() && options.allow_stale;
+        let soft = options.soft_timeout.filter(|_| has_stale);
+        let soft = soft.map(|soft| loading.since + soft);
+        let hard = options.hard_timeout.map(|hard| since + hard);
+        [soft, hard, self.until].into_iter().flatten().min()
+    }
+
+    /// What this caller gets when it stops waiting.
+    fn take_late<T: Loadable>(&self, flight: &Flight) -> Result<Loaded<T>> {
+        let Phase::Loading(loading) = flight.phase() else {
+            return self.give_up(None, STORAGE_IS_SLOW);
+        };
+        if let Some(held) = &loading.loaded
+            && let Some(loaded) = self.show(held, LoadStatus::Loaded)
+        {
+            return Ok(loaded);
+        }
+        if !self.options.cancel_on_timeout {
+            flight.crew().go_on();
+        }
+        self.give_up(loading.existing.as_ref(), LOADER_IS_SLOW)
+    }
+
+    /// The end of a call whose time is over.
+    fn give_up<T: Loadable>(
+        &self,
+        existing: Option<&Held>,
+        why: &'static str,
+    ) -> Result<Loaded<T>> {
+        self.without_load(existing, None, self.too_late(why))
+    }
+
+    fn too_late(&self, why: &'static str) -> CacheError {
+        CacheError::new(ErrorKind::Timeout, why)
+            .with_operation(Operation::GetOrLoad)
+            .with_key(self.key)
+    }
+
+    /// What a caller gets that cannot have the loaded value, in this order: what is stored, the
+    /// loader's own substitute, the caller's default, the error.
+    fn without_load<T: Loadable>(
+        &self,
+        existing: Option<&Held>,
+        fallback: Option<&AnyValue>,
+        error: CacheError,
+    ) -> Result<Loaded<T>> {
+        if let Some(existing) = existing
+            && self.options.allow_stale
+        {
+            let is_fresh = existing.is_fresh(|| self.now());
+            let status = if is_fresh {
+                LoadStatus::Fresh
+            } else {
+                LoadStatus::Stale
+            };
+            if let Some(loaded) = self.show(existing, status) {
+                return Ok(Loaded {
+                    trouble: Some(error),
+                    ..loaded
+                });
+            }
+        }
+        let default = self.options.default.as_ref().map(|default| &default.0);
+        match fallback.or(default) {
+            Some(value) => self.instead(value, error),
+            None => Err(error),
+        }
+    }
+
+    /// A value that is not the cache's.
+    pub(super) fn instead<T: Loadable>(
+        &self,
+        value: &AnyValue,
+        error: CacheError,
+    ) -> Result<Loaded<T>> {
+        let Ok(value) = Arc::clone(value).downcast() else {
+            return Err(error);
+        };
+        Ok(Loaded {
+            value: Some(value),
+            status: LoadStatus::Default,
+            tier: None,
+            age: None,
+            joined: false,
+            trouble: Some(error),
+        })
+    }
+
+    /// What the end of a flight is to this caller; none if it has to begin again.
+    pub(super) fn conclude<T: Loadable>(&self, done: Done) -> Result<Option<Loaded<T>>> {
+        let options = self.options;
+        match done {
+            Done::Read(held, trouble) => {
+                let status = match trouble {
+                    None if options.refresh => return Ok(None),
+                    None => LoadStatus::Fresh,
+                    Some(_) if !options.allow_stale => return Ok(None),
+                    Some(_) => LoadStatus::Stale,
+                };
+                let shown = self.show(&held, status);
+                Ok(shown.map(|loaded| Loaded { trouble, ..loaded }))
+            }
+            Done::Loaded(held, trouble) => {
+                let shown = self.show(&held, LoadStatus::Loaded);
+                Ok(shown.map(|loaded| Loaded { trouble, ..loaded }))
+            }
+            Done::Absent => Ok(Some(Loaded {
+                value: None,
+                status: LoadStatus::Absent,
+                tier: None,
+                age: None,
+                joined: false,
+                trouble: None,
+            })),
+            Done::Refused(error) => Err(error),
+            Done::Failed(failed) => self.conclude_failed(failed).map(Some),
+        }
+    }
+
+    fn conclude_failed<T: Loadable>(&self, failed: Failed) -> Result<Loaded<T>> {
+        let Failed {
+            error,
+            existing,
+            fallback,
+        } = failed;
+        let taken = self.without_load(existing.as_ref(), fallback.as_ref(), error)?;
+        if taken.status == LoadStatus::Default
+            && let (None, Some(default), Some(error)) =
+                (fallback, &self.options.default, &taken.trouble)
+        {
+            let instead = Instead::Default(Arc::clone(&default.0));
+            self.service
+                .throttle(self.key, error, instead, self.options.throttle);
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn key(&self) -> &'a CacheKey {
+        self.key
+    }
+
+    /// The value that is kept decoded, if nothing is to be loaded.
+    pub(super) fn decoded_now<T: Loadable>(&self) -> Option<Loaded<T>> {
+        let hit = self.decoded()?;
+        if self.is_due(&hit) {
+            return None;
+        }
+        self.show(&hit, LoadStatus::Fresh)
+    }
+
+    fn decoded(&self) -> Option<Held> {
+        if self.options.refresh {
+            return None;
+        }
+        self.service.decoded(self.key)
+    }
+
+    /// Whether a fresh value is old enough to be loaded anew in the background.
+    fn is_due(&self, held: &Held) -> bool {
+        let due = |fraction| held.is_due(fraction, || self.now());
+        self.options.eager.is_some_and(due) && self.service.throttled(self.key).is_none()
+    }
+
+    fn show<T: Loadable>(&self, held: &Held, status: LoadStatus) -> Option<Loaded<T>> {
+        held.show(status, || self.now())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.service.now()
+    }
+
+    /// Ends the flight for everybody.
+    pub(super) fn finish(&self, fill: &Arc<Fill<Flight>>, done: Done) {
+        self.service.fills().end(self.key, fill);
+        fill.payload.enter(Phase::Done(done));
+    }
+
+    /// Leaves the flight to whoever else waits for it.
+    pub(super) fn abandon(&self, fill: &Arc<Fill<Flight>>) {
+        self.service.fills().end(self.key, fill);
+        fill.payload.abandon();
+    }
+
+    pub(super) fn runtime_ended(&self) -> CacheError {
+        let message = "the runtime that ran the load has ended";
+        CacheError::new(ErrorKind::Loader, message)
+            .with_operation(Operation::GetOrLoad)
+            .with_key(self.key)
+    }
+}
+
+impl Found {
+    fn load(existing: Option<Held>, reason: LoadReason) -> Self {
+        Self::Load {
+            existing,
+            reason,
+            trouble: None,
+        }
+    }
+}
+
+fn eager(hit: &Held) -> Found {
+    Found::load(Some(hit.clone()), LoadReason::Eager)
+}
+
+/// The first caller while it reads. Dropped before it is over, others begin again.
+struct Reading<'a> {
+    call: &'a Call<'a>,
+    fill: &'a Arc<Fill<Flight>>,
+    is_over: bool,
+}
+
+impl Reading<'_> {
+    fn over(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.call.abandon(self.fill);
+        }
+    }
+}
+
+impl CacheService {
+    fn has_joined(&self) {
+        self.count_joined();
+        self.observers().tell(&Event::Joined);
+    }
+}

@@ -1,0 +1,249 @@
+//! One read or load of one key, and everybody who waits for it.
+
+use std::any::TypeId;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+use super::held::{AnyValue, Held};
+use crate::error::CacheError;
+
+/// What is under way for one key.
+pub(crate) struct Flight {
+    /// Of the value: calls for another type do not join.
+    type_id: TypeId,
+    phase: Mutex<Phase>,
+    changed: Notify,
+    crew: Arc<Crew>,
+    /// Somebody wants a new value, whatever the read finds.
+    wants_load: AtomicBool,
+}
+
+/// Where a flight stands.
+#[derive(Clone)]
+pub(super) enum Phase {
+    /// Its first caller reads the storage.
+    Reading,
+    /// That caller was dropped, or the runtime of the load has ended. Whoever still waits begins
+    /// again.
+    Abandoned,
+    /// A load is under way.
+    Loading(Loading),
+    /// It is over.
+    Done(Done),
+}
+
+/// A load under way.
+#[derive(Clone)]
+pub(super) struct Loading {
+    /// When it began, on the clock of timeouts.
+    pub(super) since: Instant,
+    /// What is stored now, fresh or stale.
+    pub(super) existing: Option<Held>,
+    /// The value, once the loader has come back and it is being stored.
+    pub(super) loaded: Option<Held>,
+}
+
+/// How a flight ended.
+#[derive(Clone)]
+pub(super) enum Done {
+    /// With a value in storage: fresh, or stale while loads are throttled for this failure.
+    Read(Held, Option<CacheError>),
+    /// With a value that was loaded, and the trouble on the way.
+    Loaded(Held, Option<CacheError>),
+    /// With nothing: a loader said so, now or a while ago.
+    Absent,
+    /// The storage refuses every call.
+    Refused(CacheError),
+    /// With a load that failed.
+    Failed(Failed),
+}
+
+/// A load that failed, and what can be served instead.
+#[derive(Clone)]
+pub(super) struct Failed {
+    pub(super) error: CacheError,
+    pub(super) existing: Option<Held>,
+    /// The loader's own.
+    pub(super) fallback: Option<AnyValue>,
+}
+
+impl Phase {
+    /// The beginning of a load, with what is stored now.
+    pub(super) fn loading(existing: Option<Held>) -> Self {
+        Self::Loading(Loading {
+            since: Instant::now(),
+            existing,
+            loaded: None,
+        })
+    }
+}
+
+impl Flight {
+    pub(super) fn new(type_id: TypeId, crew: Arc<Crew>) -> Self {
+        Self {
+            type_id,
+            phase: Mutex::new(Phase::Reading),
+            changed: Notify::new(),
+            crew,
+            wants_load: AtomicBool::new(false),
+        }
+    }
+
+    /// A flight that nobody joins.
+    pub(super) fn alone() -> Self {
+        Self::new(TypeId::of::<()>(), Arc::default())
+    }
+
+    /// Takes a seat for a caller that wants a value of this type, if it can still be had.
+    pub(super) fn try_join(&self, type_id: TypeId, wants_load: bool) -> bool {
+        if self.type_id != type_id || !self.crew.try_join() {
+            return false;
+        }
+        if wants_load {
+            self.wants_load.store(true, Ordering::Release);
+        }
+        true
+    }
+
+    pub(super) fn wants_load(&self) -> bool {
+        self.wants_load.load(Ordering::Acquire)
+    }
+
+    pub(super) fn crew(&self) -> &Arc<Crew> {
+        &self.crew
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.lock().clone()
+    }
+
+    /// Goes on to `phase` and tells everybody.
+    pub(super) fn enter(&self, phase: Phase) {
+        *self.lock() = phase;
+        self.changed.notify_waiters();
+    }
+
+    /// Gives up, unless it is over already.
+    pub(super) fn abandon(&self) {
+        {
+            let mut phase = self.lock();
+            if matches!(*phase, Phase::Done(_)) {
+                return;
+            }
+            *phase = Phase::Abandoned;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The value is there, and being stored.
+    pub(super) fn has_loaded(&self, held: &Held) {
+        if let Phase::Loading(loading) = &mut *self.lock() {
+            loading.loaded = Some(held.clone());
+        }
+    }
+
+    /// Resolves at the next change of the phase. Enable it before looking at the phase.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Resolves once the read is over.
+    pub(super) async fn has_been_read(&self) {
+        loop {
+            let mut changed = pin!(self.changed());
+            changed.as_mut().enable();
+            if !matches!(self.phase(), Phase::Reading) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The callers of one flight, or of the flights of one batch.
+#[derive(Default)]
+pub(crate) struct Crew {
+    callers: AtomicUsize,
+    /// Whether the load goes on without callers.
+    goes_on: AtomicBool,
+    /// Told once when the last caller has left a load that does not go on.
+    cancelled: Notify,
+    /// Told when the last caller has left a load that goes on.
+    alone: Notify,
+}
+
+impl Crew {
+    /// A crew with one caller.
+    pub(super) fn of_one() -> Arc<Self> {
+        let crew = Self::default();
+        crew.callers.store(1, Ordering::Relaxed);
+        Arc::new(crew)
+    }
+
+    /// One more caller, unless the last has left a load that does not go on.
+    fn try_join(&self) -> bool {
+        let join = |callers| (callers > 0 || self.goes_on()).then_some(callers + 1);
+        self.callers
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, join)
+            .is_ok()
+    }
+
+    /// One caller more for a further flight of the same call.
+    pub(super) fn join(&self) {
+        self.callers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn leave(&self) {
+        if self.callers.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let told = if self.goes_on() {
+            &self.alone
+        } else {
+            &self.cancelled
+        };
+        told.notify_one();
+    }
+
+    /// From now on the load goes on without callers.
+    pub(super) fn go_on(&self) {
+        self.goes_on.store(true, Ordering::Release);
+    }
+
+    fn goes_on(&self) -> bool {
+        self.goes_on.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody waits for the load.
+    pub(super) fn is_empty(&self) -> bool {
+        self.callers.load(Ordering::Acquire) == 0
+    }
+
+    /// Resolves when the last caller has left a load that does not go on.
+    pub(super) async fn cancelled(&self) {
+        self.cancelled.notified().await;
+    }
+
+    /// Resolves when the last caller has left a load that goes on.
+    pub(super) async fn alone(&self) {
+        self.alone.notified().await;
+    }
+}
+
+/// One caller's seat; given up when dropped.
+pub(super) struct Seat(pub(super) Arc<Crew>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
