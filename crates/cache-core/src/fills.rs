@@ -129,10 +129,7 @@ impl<F: Send + Sync> Fills<F> {
     }
 
     /// Begins a write of many keys, as [`write`](Self::write).
-    pub(crate) async fn write_many<'k>(
-        &self,
-        keys: impl IntoIterator<Item = &'k CacheKey, IntoIter: Send> + Send,
-    ) -> Vec<Writing<'_, F>> {
+    pub(crate) async fn write_many(&self, keys: &[CacheKey]) -> Vec<Writing<'_, F>> {
         let mut writings = Vec::new();
         for key in keys {
             writings.push(self.write(key).await);

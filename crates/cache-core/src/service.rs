@@ -379,7 +379,8 @@ impl CacheService {
                 Err(error) => outcomes.push(Err(error.with_operation(Operation::SetMany))),
             }
         }
-        let _writing = self.writing_many(encoded.iter().map(|(key, _)| key)).await;
+        let keys: Vec<CacheKey> = encoded.iter().map(|(key, _)| key.clone()).collect();
+        let _writing = self.writing_many(&keys).await;
         let written = self.inner().set_many(encoded).await;
         for (position, outcome) in positions.into_iter().zip(written) {
             outcomes[position] = outcome;

@@ -12,6 +12,7 @@ mod breaker;
 mod cluster;
 mod dynamodb;
 mod itself;
+mod load;
 mod measure;
 mod memory;
 mod peers;
@@ -38,6 +39,7 @@ usage: cache-bench [PART] [--quick] [--strict]
   tls      the first GET over TLS against the client library's own set-up
   dynamodb the service on DynamoDB against the bare SDK, in instructions; needs valgrind
   memory   a hit in memory against bare maps and other caches
+  load     get_or_load: hits, joins, and other caches' own get-or-insert
   ratio    hit ratios on the recorded trace
   allocations
            those of the service and of the bare connection; needs a build with the feature of
@@ -134,6 +136,7 @@ fn run(arguments: &Arguments) -> Result<Vec<Verdict>> {
             allocations::run(server.port())
         }
         "memory" => memory::run(effort),
+        "load" => load::run(effort),
         "ratio" => ratio::run(),
         "peers" => peers(),
         "all" => Ok([
@@ -143,6 +146,7 @@ fn run(arguments: &Arguments) -> Result<Vec<Verdict>> {
             tls::run(effort)?,
             dynamodb::run(effort)?,
             memory::run(effort)?,
+            load::run(effort)?,
             ratio::run()?,
             peers()?,
         ]

@@ -32,7 +32,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn numbered(number: usize) -> Self {
+    pub(crate) fn numbered(number: usize) -> Self {
         Self {
             id: format!("{number:016x}"),
             user: 4_200_000 + number as u64,

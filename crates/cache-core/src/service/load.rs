@@ -227,11 +227,8 @@ impl CacheService {
     }
 
     /// Begins a write of many keys.
-    pub(super) async fn writing_many<'k>(
-        &self,
-        keys: impl IntoIterator<Item = &'k CacheKey, IntoIter: Send> + Clone + Send,
-    ) -> Vec<Writing<'_, Flight>> {
-        let writing = self.shared.fills.write_many(keys.clone()).await;
+    pub(super) async fn writing_many(&self, keys: &[CacheKey]) -> Vec<Writing<'_, Flight>> {
+        let writing = self.shared.fills.write_many(keys).await;
         for key in keys {
             self.forget(key);
         }

@@ -272,3 +272,22 @@ async fn a_batch_asks_its_loader_once() {
     assert_eq!(source.loads(), 1);
     assert_eq!(t.cache.get::<u64>("c").await.unwrap(), Some(3));
 }
+
+/// What runs in a task of its own: a call whose future cannot be sent would not compile here.
+#[tokio::test]
+async fn every_call_can_be_spawned() {
+    let t = Fixture::new();
+    let cache = t.cache.clone();
+    let calls = async move {
+        cache.set_many([("a", 1u64), ("b", 2)]).await?;
+        cache.delete_many(["a"]).await?;
+        cache.clear().await?;
+        cache
+            .get_many_or_load(["a"], |keys: Vec<&'static str>| async move {
+                Ok::<_, std::io::Error>(keys.into_iter().map(|key| (key, 1u64)).collect::<Vec<_>>())
+            })
+            .await
+    };
+    let values = tokio::spawn(calls).await.unwrap().unwrap();
+    assert_eq!(values[0].as_deref(), Some(&1));
+}
