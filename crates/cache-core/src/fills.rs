@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slots;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +17,6 @@ use crate::key::CacheKey;
 /// The fills and writes under way in one process, over one set of keys.
 pub(crate) struct Fills<F> {
     shards: Box<[Mutex<Shard<F>>]>,
-    hasher: RandomState,
     /// What is being cleared. The count spares others the lock.
     clears: AtomicUsize,
     scopes: Mutex<Vec<ClearScope>>,
@@ -26,10 +24,13 @@ pub(crate) struct Fills<F> {
 
 type Shard<F> = HashMap<CacheKey, Slot<F>>;
 
+/// What is under way for one key.
 struct Slot<F> {
     writers: usize,
-    /// Those that others may still join.
-    fills: Vec<Arc<Fill<F>>>,
+    /// A fill that others may still join.
+    fill: Option<Arc<Fill<F>>>,
+    /// More of them, where one does not suit everybody, which is rare.
+    others: Vec<Arc<Fill<F>>>,
 }
 
 /// One value on its way into a storage.
@@ -47,7 +48,6 @@ impl<F: Send + Sync> Fills<F> {
     pub(crate) fn new() -> Self {
         Self {
             shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
             clears: AtomicUsize::new(0),
             scopes: Mutex::default(),
         }
@@ -67,11 +67,8 @@ impl<F: Send + Sync> Fills<F> {
         payload: impl FnOnce() -> F,
     ) -> (Arc<Fill<F>>, bool) {
         let mut shard = self.shard(key);
-        let slot = shard.entry(key.clone()).or_insert_with(|| Slot {
-            writers: 0,
-            fills: Vec::new(),
-        });
-        if let Some(fill) = slot.fills.iter().find(|fill| suits(&fill.payload)) {
+        let slot = shard.entry(key.clone()).or_default();
+        if let Some(fill) = slot.fills().find(|fill| suits(&fill.payload)) {
             return (Arc::clone(fill), false);
         }
         let fill = Arc::new(Fill {
@@ -79,7 +76,7 @@ impl<F: Send + Sync> Fills<F> {
             doomed: AtomicBool::new(slot.writers > 0),
             gate: tokio::sync::Mutex::default(),
         });
-        slot.fills.push(Arc::clone(&fill));
+        slot.add(&fill);
         drop(shard);
         // After it can be found: a clear either finds it or is found.
         if self.is_being_cleared(key) {
@@ -92,8 +89,7 @@ impl<F: Send + Sync> Fills<F> {
     pub(crate) fn end(&self, key: &CacheKey, fill: &Arc<Fill<F>>) {
         let mut shard = self.shard(key);
         if let Slots::Occupied(mut slot) = shard.entry(key.clone()) {
-            let fills = &mut slot.get_mut().fills;
-            fills.retain(|other| !Arc::ptr_eq(other, fill));
+            slot.get_mut().remove(fill);
             slot_left(slot);
         }
     }
@@ -117,12 +113,9 @@ impl<F: Send + Sync> Fills<F> {
         };
         let doomed = {
             let mut shard = self.shard(key);
-            let slot = shard.entry(key.clone()).or_insert_with(|| Slot {
-                writers: 0,
-                fills: Vec::new(),
-            });
+            let slot = shard.entry(key.clone()).or_default();
             slot.writers += 1;
-            std::mem::take(&mut slot.fills)
+            slot.take()
         };
         all_doomed(doomed).await;
         writing
@@ -156,7 +149,7 @@ impl<F: Send + Sync> Fills<F> {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.retain(|key, slot| {
                 if scope.contains(key.as_str()) {
-                    taken.append(&mut slot.fills);
+                    taken.append(&mut slot.take());
                 }
                 !slot.is_empty()
             });
@@ -173,10 +166,12 @@ impl<F: Send + Sync> Fills<F> {
     }
 
     fn shard(&self, key: &CacheKey) -> MutexGuard<'_, Shard<F>> {
-        let hash = self.hasher.hash_one(key);
-        // Sixteen shards: no part of a hash is too large for a position among them.
-        let position = usize::try_from(hash % Self::SHARDS as u64).unwrap_or_default();
-        let shard = &self.shards[position];
+        // The ends of keys differ; the map inside hashes well.
+        let end = key.as_str().bytes().rev().take(8);
+        let sum = end.fold(0usize, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        let shard = &self.shards[sum % Self::SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,9 +180,42 @@ impl<F: Send + Sync> Fills<F> {
     }
 }
 
+impl<F> Default for Slot<F> {
+    fn default() -> Self {
+        Self {
+            writers: 0,
+            fill: None,
+            others: Vec::new(),
+        }
+    }
+}
+
 impl<F> Slot<F> {
+    fn fills(&self) -> impl Iterator<Item = &Arc<Fill<F>>> {
+        self.fill.iter().chain(&self.others)
+    }
+
+    fn add(&mut self, fill: &Arc<Fill<F>>) {
+        let fill = Arc::clone(fill);
+        match &self.fill {
+            None => self.fill = Some(fill),
+            Some(_) => self.others.push(fill),
+        }
+    }
+
+    fn remove(&mut self, fill: &Arc<Fill<F>>) {
+        self.fill.take_if(|other| Arc::ptr_eq(other, fill));
+        self.others.retain(|other| !Arc::ptr_eq(other, fill));
+    }
+
+    fn take(&mut self) -> Vec<Arc<Fill<F>>> {
+        let mut fills = std::mem::take(&mut self.others);
+        fills.extend(self.fill.take());
+        fills
+    }
+
     fn is_empty(&self) -> bool {
-        self.writers == 0 && self.fills.is_empty()
+        self.writers == 0 && self.fill.is_none() && self.others.is_empty()
     }
 }
 
@@ -239,7 +267,7 @@ impl<F: Send + Sync> Drop for Writing<'_, F> {
         let mut shard = self.fills.shard(&self.key);
         if let Slots::Occupied(mut slot) = shard.entry(self.key.clone()) {
             // What began under the write is doomed; what comes now begins anew.
-            slot.get_mut().fills.clear();
+            drop(slot.get_mut().take());
             slot.get_mut().writers -= 1;
             slot_left(slot);
         }

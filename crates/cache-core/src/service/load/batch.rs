@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use super::body::{Job, LoadBody};
 use super::call::{Call, Found, Loadable};
-use super::flight::{Crew, Flight, Phase, Seat};
+use super::flight::{Crew, Phase, Seat};
 use super::held::Held;
 use super::loaded::Loaded;
 use super::options::LoadOptions;
 use super::outcome::{LoadReason, LoaderOutcome, failure};
 use crate::entry::Entry;
 use crate::error::{CacheError, Result};
-use crate::fills::Fill;
 use crate::key::CacheKey;
 use crate::service::CacheService;
 
@@ -110,7 +109,7 @@ impl CacheService {
 /// One key of a call for many.
 struct Member<'a, T> {
     call: Call<'a>,
-    flight: Option<(Arc<Fill<Flight>>, Seat)>,
+    flight: Option<Seat>,
     /// Whether others would wait for ever if this call did not end the flight.
     is_own: bool,
     /// What has to be loaded, and what is stored instead.
@@ -227,8 +226,7 @@ impl<'a, T: Loadable> Batch<'a, T> {
             order.iter().map(outcome).map(Ok).collect()
         };
         let (service, options) = (self.service.clone(), self.options.clone());
-        let crew = Arc::clone(&self.crew);
-        LoadBody::new(service, options, crew, jobs, self.trouble.take()).spawn(is_eager, produce)
+        LoadBody::new(service, options, jobs, self.trouble.take()).spawn(is_eager, produce)
     }
 
     async fn wait(&mut self) -> Result<HashMap<CacheKey, Option<Arc<T>>>> {
@@ -255,24 +253,20 @@ impl<T: Loadable> Member<'_, T> {
         if self.answer.is_some() {
             return false;
         }
-        let (fill, is_new) = self.call.enter_with(|| {
-            crew.join();
-            Arc::clone(crew)
-        });
-        let seat = Seat(Arc::clone(fill.payload.crew()));
-        self.flight = Some((fill, seat));
+        let (seat, is_new) = self.call.enter_with_batch(crew);
+        self.flight = Some(seat);
         self.is_own = is_new;
         is_new
     }
 
     /// What the read of this key comes to; the trouble, if there was any.
     fn judge(&mut self, read: Result<Option<Entry>>) -> Result<Option<CacheError>> {
-        let Some((fill, _)) = &self.flight else {
+        let Some(Seat(fill)) = &self.flight else {
             return Ok(None);
         };
         match self.call.judge::<T>(fill, read) {
             Found::Over(done) => {
-                self.call.finish(fill, done.clone());
+                self.call.finish(fill, &done);
                 self.is_own = false;
                 self.answer = self.call.conclude(done)?;
                 self.flight = None;
@@ -301,11 +295,11 @@ impl<T: Loadable> Member<'_, T> {
 
     /// Waits until another call has read this key.
     async fn wait_for_read(&mut self) -> Result<()> {
-        let Some((fill, _)) = self.flight.as_ref().filter(|_| !self.is_own) else {
+        let Some(seat) = self.flight.as_ref().filter(|_| !self.is_own) else {
             return Ok(());
         };
-        self.call.in_time(fill.payload.has_been_read()).await?;
-        match fill.payload.phase() {
+        self.call.in_time(seat.flight().has_been_read()).await?;
+        match seat.flight().phase() {
             Phase::Abandoned => self.flight = None,
             Phase::Done(done) => {
                 self.answer = self.call.conclude(done)?;
@@ -319,7 +313,7 @@ impl<T: Loadable> Member<'_, T> {
     /// This key as a part of a load, if it has to be loaded, and whether nobody waits for it.
     fn job(&mut self) -> Option<(Job, bool)> {
         let missing = self.missing.take()?;
-        let (fill, _) = self.flight.as_ref()?;
+        let Seat(fill) = self.flight.as_ref()?;
         self.is_own = false;
         Some((self.call.job(fill, missing.existing), missing.is_eager))
     }
@@ -329,7 +323,7 @@ impl<T: Loadable> Member<'_, T> {
             return Ok(answer);
         }
         let waited = match &self.flight {
-            Some((fill, _)) => self.call.wait(&fill.payload).await?,
+            Some(seat) => self.call.wait(seat.flight()).await?,
             None => None,
         };
         waited.ok_or_else(|| self.call.runtime_ended())
@@ -338,9 +332,10 @@ impl<T: Loadable> Member<'_, T> {
 
 impl<T> Member<'_, T> {
     fn give_up(&mut self) {
-        if let Some((fill, _)) = self.flight.take_if(|_| self.is_own) {
+        if let Some(Seat(fill)) = self.flight.as_ref().filter(|_| self.is_own) {
+            self.call.abandon(fill);
             self.is_own = false;
-            self.call.abandon(&fill);
+            self.flight = None;
         }
     }
 }

@@ -38,7 +38,6 @@ pub(super) struct Job {
 pub(super) struct LoadBody {
     service: CacheService,
     options: LoadOptions,
-    crew: Arc<Crew>,
     jobs: Vec<Job>,
     /// What went wrong before.
     trouble: Option<CacheError>,
@@ -68,17 +67,20 @@ impl LoadBody {
     pub(super) fn new(
         service: CacheService,
         options: LoadOptions,
-        crew: Arc<Crew>,
         jobs: Vec<Job>,
         trouble: Option<CacheError>,
     ) -> Self {
         Self {
             service,
             options,
-            crew,
             jobs,
             trouble,
         }
+    }
+
+    /// Who waits for it: of a batch all flights have the same.
+    fn crew(&self) -> &Crew {
+        self.jobs[0].fill.payload.crew()
     }
 
     /// Starts the load, which `produce` brings the outcomes of, one a job. Nobody waits for an
@@ -93,7 +95,7 @@ impl LoadBody {
         produce: impl Future<Output = Vec<Result<LoaderOutcome<T>>>> + Send + 'static,
     ) -> Result<()> {
         if is_eager || self.options.complete_in_background {
-            self.crew.go_on();
+            self.crew().go_on();
         }
         for job in &self.jobs {
             job.fill.payload.enter(Phase::loading(job.existing.clone()));
@@ -132,10 +134,10 @@ impl LoadBody {
         // What the loader has changed before its panic is the application's.
         let produce = pin!(AssertUnwindSafe(produce).catch_unwind());
         let limit = pin!(async {
-            self.crew.alone().await;
+            self.crew().alone().await;
             sleep(self.options.background_limit).await;
         });
-        let cancelled = pin!(self.crew.cancelled());
+        let cancelled = pin!(self.crew().cancelled());
         match select(produce, select(limit, cancelled)).await {
             Either::Left((Ok(outcomes), _)) => Ok(outcomes),
             Either::Left((Err(_), _)) => {
@@ -301,7 +303,7 @@ impl LoadBody {
         self.service.load_failed(&LoadFailure {
             key: &job.key,
             error: &error,
-            background: self.crew.is_empty(),
+            background: self.crew().is_empty(),
         });
         let instead = match (&job.existing, &fallback) {
             (Some(_), _) => Some(Instead::Stale),
@@ -364,7 +366,7 @@ impl LoadBody {
 
     fn told(&self, outcome: &'static str) {
         self.service.count_load();
-        let background = self.crew.is_empty();
+        let background = self.crew().is_empty();
         self.service.observers().tell(&Event::Load {
             outcome,
             background,

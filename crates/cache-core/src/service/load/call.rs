@@ -89,13 +89,13 @@ impl<'a> Call<'a> {
         }
         let mut loader = Some(loader);
         loop {
-            let (fill, is_new) = self.enter();
-            let seat = Seat(Arc::clone(fill.payload.crew()));
+            let (seat, is_new) = self.enter();
+            let fill = &seat.0;
             if is_new {
                 let found = match &decoded {
                     Some(hit) => eager(hit),
-                    None => match self.read(&fill).await {
-                        Some(read) => self.judge::<T>(&fill, read),
+                    None => match self.read(fill).await {
+                        Some(read) => self.judge::<T>(fill, read),
                         None => return self.give_up(None, STORAGE_IS_SLOW),
                     },
                 };
@@ -106,11 +106,11 @@ impl<'a> Call<'a> {
                         trouble,
                     } => (existing, reason, trouble),
                     Found::Mine(value, error) => {
-                        self.abandon(&fill);
+                        self.abandon(fill);
                         return self.instead(&value, error);
                     }
                     Found::Over(done) => {
-                        self.finish(&fill, done.clone());
+                        self.finish(fill, &done);
                         if let Some(loaded) = self.conclude(done)? {
                             return Ok(loaded);
                         }
@@ -118,35 +118,40 @@ impl<'a> Call<'a> {
                     }
                 };
                 let Some(loader) = loader.take() else {
-                    self.abandon(&fill);
+                    self.abandon(fill);
                     return Err(self.runtime_ended());
                 };
-                self.begin(&fill, existing, reason, trouble, loader)?;
+                self.begin(fill, existing, reason, trouble, loader)?;
             } else {
                 self.service.has_joined();
             }
-            if let Some(loaded) = self.wait(&fill.payload).await? {
+            if let Some(loaded) = self.wait(seat.flight()).await? {
                 return Ok(Loaded {
                     joined: !is_new,
                     ..loaded
                 });
             }
-            drop(seat);
         }
     }
 
-    /// The flight to wait for, or a new one of which this call is the first.
-    pub(super) fn enter(&self) -> (Arc<Fill<Flight>>, bool) {
-        self.enter_with(Crew::of_one)
+    /// A seat in a flight that is under way, or in a new one of which this call is the first.
+    fn enter(&self) -> (Seat, bool) {
+        self.enter_with(|| Flight::new(self.type_id))
     }
 
-    pub(super) fn enter_with(&self, crew: impl FnOnce() -> Arc<Crew>) -> (Arc<Fill<Flight>>, bool) {
-        let refresh = self.options.refresh;
-        self.service.fills().join_or_begin(
-            self.key,
-            |flight| flight.try_join(self.type_id, refresh),
-            || Flight::new(self.type_id, crew()),
-        )
+    /// As [`enter`](Self::enter), as a part of a batch.
+    pub(super) fn enter_with_batch(&self, crew: &Arc<Crew>) -> (Seat, bool) {
+        self.enter_with(|| {
+            crew.join();
+            Flight::of_batch(self.type_id, crew)
+        })
+    }
+
+    fn enter_with(&self, flight: impl FnOnce() -> Flight) -> (Seat, bool) {
+        let (type_id, refresh) = (self.type_id, self.options.refresh);
+        let suits = |flight: &Flight| flight.try_join(type_id, refresh);
+        let (fill, is_new) = self.service.fills().join_or_begin(self.key, suits, flight);
+        (Seat(fill), is_new)
     }
 
     /// Reads the storage, for everybody in this flight; none where the call's time is over. Too
@@ -286,7 +291,6 @@ impl<'a> Call<'a> {
         let body = LoadBody::new(
             self.service.clone(),
             self.options.clone(),
-            Arc::clone(fill.payload.crew()),
             vec![self.job(fill, existing)],
             trouble,
         );
@@ -526,9 +530,12 @@ impl<'a> Call<'a> {
     }
 
     /// Ends the flight for everybody.
-    pub(super) fn finish(&self, fill: &Arc<Fill<Flight>>, done: Done) {
+    pub(super) fn finish(&self, fill: &Arc<Fill<Flight>>, done: &Done) {
         self.service.fills().end(self.key, fill);
-        fill.payload.enter(Phase::Done(done));
+        // After its end nobody joins any more, so that one caller remains one.
+        if !fill.payload.crew().is_one() {
+            fill.payload.enter(Phase::Done(done.clone()));
+        }
     }
 
     /// Leaves the flight to whoever else waits for it.

@@ -11,6 +11,13 @@ use tokio::time::Instant;
 
 use super::held::{AnyValue, Held};
 use crate::error::CacheError;
+use crate::fills::Fill;
+
+/// Whose callers these are. A flight of its own needs no memory for them beside its own.
+enum CrewOf {
+    Flight(Crew),
+    Batch(Arc<Crew>),
+}
 
 /// What is under way for one key.
 pub(crate) struct Flight {
@@ -18,7 +25,7 @@ pub(crate) struct Flight {
     type_id: TypeId,
     phase: Mutex<Phase>,
     changed: Notify,
-    crew: Arc<Crew>,
+    crew: CrewOf,
     /// Somebody wants a new value, whatever the read finds.
     wants_load: AtomicBool,
 }
@@ -84,7 +91,22 @@ impl Phase {
 }
 
 impl Flight {
-    pub(super) fn new(type_id: TypeId, crew: Arc<Crew>) -> Self {
+    /// A flight with one caller.
+    pub(super) fn new(type_id: TypeId) -> Self {
+        Self::with(type_id, CrewOf::Flight(Crew::of_one()))
+    }
+
+    /// One of the flights of a batch, whose crew has a seat for it.
+    pub(super) fn of_batch(type_id: TypeId, crew: &Arc<Crew>) -> Self {
+        Self::with(type_id, CrewOf::Batch(Arc::clone(crew)))
+    }
+
+    /// A flight that nobody joins.
+    pub(super) fn alone() -> Self {
+        Self::with(TypeId::of::<()>(), CrewOf::Flight(Crew::default()))
+    }
+
+    fn with(type_id: TypeId, crew: CrewOf) -> Self {
         Self {
             type_id,
             phase: Mutex::new(Phase::Reading),
@@ -94,14 +116,9 @@ impl Flight {
         }
     }
 
-    /// A flight that nobody joins.
-    pub(super) fn alone() -> Self {
-        Self::new(TypeId::of::<()>(), Arc::default())
-    }
-
     /// Takes a seat for a caller that wants a value of this type, if it can still be had.
     pub(super) fn try_join(&self, type_id: TypeId, wants_load: bool) -> bool {
-        if self.type_id != type_id || !self.crew.try_join() {
+        if self.type_id != type_id || !self.crew().try_join() {
             return false;
         }
         if wants_load {
@@ -114,8 +131,11 @@ impl Flight {
         self.wants_load.load(Ordering::Acquire)
     }
 
-    pub(super) fn crew(&self) -> &Arc<Crew> {
-        &self.crew
+    pub(super) fn crew(&self) -> &Crew {
+        match &self.crew {
+            CrewOf::Flight(crew) => crew,
+            CrewOf::Batch(crew) => crew,
+        }
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -182,11 +202,11 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// A crew with one caller.
-    pub(super) fn of_one() -> Arc<Self> {
-        let crew = Self::default();
-        crew.callers.store(1, Ordering::Relaxed);
-        Arc::new(crew)
+    fn of_one() -> Self {
+        Self {
+            callers: AtomicUsize::new(1),
+            ..Self::default()
+        }
     }
 
     /// One more caller, unless the last has left a load that does not go on.
@@ -223,6 +243,11 @@ impl Crew {
         self.goes_on.load(Ordering::Acquire)
     }
 
+    /// Whether there is one caller, which is then the one that asks.
+    pub(super) fn is_one(&self) -> bool {
+        self.callers.load(Ordering::Acquire) == 1
+    }
+
     /// Whether nobody waits for the load.
     pub(super) fn is_empty(&self) -> bool {
         self.callers.load(Ordering::Acquire) == 0
@@ -239,11 +264,17 @@ impl Crew {
     }
 }
 
-/// One caller's seat; given up when dropped.
-pub(super) struct Seat(pub(super) Arc<Crew>);
+/// One caller's seat in a flight; given up when dropped.
+pub(super) struct Seat(pub(super) Arc<Fill<Flight>>);
+
+impl Seat {
+    pub(super) fn flight(&self) -> &Flight {
+        &self.0.payload
+    }
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.leave();
+        self.flight().crew().leave();
     }
 }
