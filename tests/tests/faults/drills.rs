@@ -14,6 +14,7 @@ mod hang;
 mod load;
 mod outages;
 mod shutdown;
+mod signals;
 
 /// What a busy machine may add to each time.
 const SLACK: Duration = if cfg!(feature = "drills") {

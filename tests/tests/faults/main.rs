@@ -17,6 +17,7 @@ mod metrics_b;
 mod monitor;
 mod names;
 mod network;
+mod processes;
 mod refusals;
 mod resurrection;
 mod secured;
