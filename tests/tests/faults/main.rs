@@ -11,6 +11,7 @@ mod counted;
 mod data;
 mod drills;
 mod dynamodb;
+mod exhausted;
 mod limits;
 mod metrics_a;
 mod metrics_b;

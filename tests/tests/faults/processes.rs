@@ -45,6 +45,14 @@ impl Process {
         Self::run(Command::new(program()), test, part)
     }
 
+    /// The same, in a process that may hold no more than so many files.
+    pub(crate) fn start_with_files<T: Fn()>(files: u32, test: T, part: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"ulimit -n "$0" && exec "$@""#]);
+        shell.arg(files.to_string()).arg(program());
+        Self::run(shell, test, part)
+    }
+
     fn run<T: Fn()>(mut command: Command, _test: T, part: &str) -> Self {
         // The harness knows tests without the name of their program.
         let name = type_name::<T>();
