@@ -10,8 +10,10 @@ use cache_core::{millis, secs};
 use tokio::runtime::{Builder, Handle};
 use tokio::time::{interval, timeout};
 
+mod demoted;
 mod hang;
 mod load;
+mod loading;
 mod outages;
 mod shutdown;
 mod signals;

@@ -14,7 +14,7 @@ use super::{SLACK, alone, long_or, until};
 use crate::stacked::Measured;
 
 /// How long the trouble lasts.
-const TROUBLE: Duration = long_or(secs(30), secs(2));
+pub(super) const TROUBLE: Duration = long_or(secs(30), secs(2));
 
 /// How long connections are reset over and over.
 const RESETS: Duration = long_or(secs(60), secs(5));
@@ -22,12 +22,12 @@ const RESETS: Duration = long_or(secs(60), secs(5));
 /// What the longest time of being open allows.
 const BACK: Duration = secs(6);
 
-fn errors(calls: &[Call]) -> Vec<&Call> {
+pub(super) fn errors(calls: &[Call]) -> Vec<&Call> {
     calls.iter().filter(|call| call.error.is_some()).collect()
 }
 
 /// Waits until both lanes are closed again, and calls go to Redis.
-async fn back(stack: &Measured) {
+pub(super) async fn back(stack: &Measured) {
     let returned = Instant::now();
     let answered = || {
         let of = |outcome| stack.count("cache_ops_total", &[("backend", "redis"), outcome]);
