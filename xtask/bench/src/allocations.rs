@@ -1,7 +1,10 @@
 //! Allocations an operation, in a build of their own: counting them would slow down whoever
 //! allocates more.
 
+use std::time::Duration;
+
 use allocation_counter::measure;
+use cache_breaker::{Admission, BreakerOptions, Machine, Outcome};
 use tokio::runtime::Runtime;
 
 use crate::measure::{Result, Side, Target, Verdict};
@@ -12,7 +15,9 @@ pub(crate) fn run(port: u16) -> Result<Vec<Verdict>> {
     let visitors = Visitors::new();
     let field = Field::new(1, port, &visitors)?;
     write_all(&field)?;
-    allocations(&field, &visitors)
+    let mut verdicts = allocations(&field, &visitors)?;
+    verdicts.push(breaker()?);
+    Ok(verdicts)
 }
 
 /// How many operations allocations are counted over.
@@ -53,6 +58,49 @@ fn allocations(field: &Field, visitors: &Visitors) -> Result<Vec<Verdict>> {
         verdicts.push(Verdict::new(what, own, Target::AtMost(most)));
     }
     Ok(verdicts)
+}
+
+/// The pure machine through all its states: closed, open, half-open, with every verdict, and with
+/// calls that were given up.
+fn breaker() -> Result<Verdict> {
+    const OUTCOMES: [Outcome; 6] = [
+        Outcome::Success,
+        Outcome::Throttled,
+        Outcome::Neutral,
+        Outcome::Failure,
+        Outcome::Timeout,
+        Outcome::Configuration,
+    ];
+    let mut machine = Machine::new(&BreakerOptions::default(), 7);
+    let (mut changes, mut rejected) = (0, 0);
+    let allocated = average(|| {
+        for number in 0..COUNTED {
+            // Each verdict for a while, so that the limits of all of them are reached, and long
+            // enough for an open machine to let a probe through.
+            let now = Duration::from_millis(100) * number as u32;
+            let change = match machine.admit(now) {
+                Admission::Admitted(ticket) if number % 10 == 9 => machine.abandon(now, ticket),
+                Admission::Admitted(ticket) => {
+                    machine.settle(now, ticket, OUTCOMES[number / 20 % OUTCOMES.len()])
+                }
+                Admission::Rejected { .. } => {
+                    rejected += 1;
+                    continue;
+                }
+            };
+            changes += usize::from(change.is_some());
+        }
+        Ok(())
+    })?;
+    println!(
+        "\nBreaker, the pure machine: {allocated:.2} allocations a call, \
+         {changes} changes, {rejected} rejections"
+    );
+    if changes == 0 || rejected == 0 {
+        return Err("the machine was not driven through its states".into());
+    }
+    let what = "breaker: allocations of admission and verdict";
+    Ok(Verdict::new(what, allocated, Target::AtMost(0.0)))
 }
 
 fn counted<S: Side>(runtime: &Runtime, mut side: S, job: S::Job) -> Result<f64> {
