@@ -1,5 +1,7 @@
 //! The hang drill: Redis stops under load, with its connections open, and comes back.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cache_breaker::{BreakerHandle, BreakerOptions, BreakerStorage, State};
@@ -10,7 +12,7 @@ use cache_redis::{RedisCacheStorage, RedisOptions};
 use cache_testkit::servers::{DynamoDb, RedisServer};
 use tokio::time::sleep;
 
-use super::load::{Call, Load, TASKS, p99};
+use super::load::{Call, Load, TASKS, lateness, p99};
 use super::{SLACK, alive, alone, long_or, until};
 use crate::stacked::{Measured, Meter, is, sockets_to};
 
@@ -23,6 +25,10 @@ struct Drill {
     hung: Instant,
     opened: Instant,
     returned: Instant,
+    /// How many calls were let through while the breaker was open.
+    probes: usize,
+    /// What the machine may have added to the time of any call; nothing in the long form.
+    added: Duration,
 }
 
 impl Drill {
@@ -51,14 +57,16 @@ impl Drill {
         server.resume().expect("the server is there");
         let returned = Instant::now();
         back(meter, &load).await;
-        let back = returned.elapsed();
+        let ended = Instant::now();
         let now = (alive(), sockets_to(server.port()));
         let calls = load.end().await;
 
-        let opening = opened - hung;
-        assert!(opening <= millis(250) + SLACK, "open after {opening:?}");
+        let (opening, back) = (opened - hung, ended - returned);
+        let most = millis(250) + SLACK + added(&calls, hung..=opened);
+        assert!(opening <= most, "open after {opening:?}, {most:?} at most");
+        let added = added(&calls, hung..=ended);
         assert!(probes.iter().all(|probes| *probes <= 10), "{probes:?}");
-        assert!(back <= secs(6) + SLACK, "back after {back:?}");
+        assert!(back <= secs(6) + SLACK + added, "back after {back:?}");
         assert!(now.0 <= tasks + kept, "{} tasks, {tasks} before", now.0);
         assert!(now.1 <= sockets + 1, "{} sockets, {sockets} before", now.1);
         Self {
@@ -66,22 +74,46 @@ impl Drill {
             hung,
             opened,
             returned,
+            probes: usize::try_from(probes.iter().sum::<u64>()).unwrap_or(usize::MAX),
+            added,
         }
     }
 
     /// How many calls may be slow, and how slow.
     fn holds_up_few(&self) {
-        let slow = self.calls.iter().filter(|call| call.took > millis(100));
+        let most = if cfg!(feature = "drills") {
+            80
+        } else {
+            self.asked()
+        };
+        let slow = self.calls.iter();
+        let slow = slow.filter(|call| call.took > millis(100) + self.added);
         let slow: Vec<_> = slow
             .map(|call| (call.began - self.hung, call.took))
             .collect();
         let (count, opened) = (slow.len(), self.opened - self.hung);
         assert!(
-            count <= 80,
-            "{count} slow calls, open after {opened:?}: {slow:?}"
+            count <= most,
+            "{count} slow calls, {most} at most, open after {opened:?}: {slow:?}"
         );
         let slowest = self.calls.iter().map(|call| call.took).max();
-        assert!(slowest <= Some(millis(150) + SLACK), "{slowest:?}");
+        assert!(slowest <= Some(self.most(millis(150))), "{slowest:?}");
+    }
+
+    /// How many calls may have asked the server while it hung: those that were under way or begun
+    /// before the breaker had opened, and probes. However long a busy machine takes to open it,
+    /// nobody else may wait.
+    fn asked(&self) -> usize {
+        let waited = |call: &&Call| {
+            let is_over = call.began + call.took < self.hung;
+            call.began <= self.opened && !is_over
+        };
+        self.calls.iter().filter(waited).count() + self.probes
+    }
+
+    /// What a caller may see of this time on this machine.
+    fn most(&self, time: Duration) -> Duration {
+        time + SLACK + self.added
     }
 
     /// What was called while the breaker was open, or probed.
@@ -91,6 +123,15 @@ impl Drill {
             .iter()
             .filter(move |call| open.contains(&call.began))
     }
+}
+
+/// As long as a busy machine is known to have kept callers from calling within this time, it may
+/// have kept others from answering. Nothing in the long form, which is for a machine that is not.
+fn added(calls: &[Call], time: RangeInclusive<Instant>) -> Duration {
+    if cfg!(feature = "drills") {
+        return Duration::ZERO;
+    }
+    lateness(calls, time)
 }
 
 /// Whether a lane is open. Through a fallback one may be enough: what it missed has to be deleted
@@ -137,7 +178,7 @@ fn row_2_a_hang_under_load_costs_callers_nothing_where_there_is_a_fallback() {
         assert!(failed.is_empty(), "{failed:?}");
         drill.holds_up_few();
         let open = p99(drill.while_open());
-        assert!(open <= millis(12) + SLACK, "{open:?} through the fallback");
+        assert!(open <= drill.most(millis(12)), "{open:?} through memory");
         is_measured(&stack.meter);
         let fallback = [
             ("from", "redis"),
@@ -165,10 +206,22 @@ fn row_2_a_hang_under_load_is_misses_where_there_is_no_fallback() {
         drill.holds_up_few();
         let reads = drill.while_open().filter(|call| !call.is_write);
         let open = p99(reads);
-        assert!(open <= millis(1) + SLACK, "{open:?} to a miss");
+        assert!(open <= drill.most(millis(1)), "{open:?} to a miss");
         is_measured(&stack.meter);
         assert!(stack.has("cache_degraded_total", &[("reason", "breaker_open")]));
     })
+}
+
+/// What the emulator of a debug build makes a caller wait under the same load, the slowest
+/// hundredth left out; none in the long form, which asks for the time itself.
+async fn usual(table: &Arc<DynamoDbCacheStorage>) -> Duration {
+    if cfg!(feature = "drills") {
+        return Duration::ZERO;
+    }
+    let service = CacheService::builder(Arc::clone(table)).prefix("usual");
+    let service = service.ttl(mins(10)).build();
+    let load = Load::on(&service.expect("prefix and time to live are sound")).await;
+    p99(&load.end().await)
 }
 
 /// The emulator of a debug build takes its time, which is not what is asked here: its patience is
@@ -196,15 +249,23 @@ fn row_2_a_hang_under_load_costs_callers_nothing_where_dynamodb_is_the_fallback(
             .with_timeout(secs(10));
         let table = DynamoDbCacheStorage::new(options).unwrap();
         table.create_table().await.unwrap();
+        let table = Arc::new(table);
+        let usual = usual(&table).await;
         let table = MeteredStorage::new(table, metrics);
         let stack = FallbackStorage::builder(redis).then(table);
         let stack = stack.observers(observers).build().unwrap();
         let service = CacheService::builder(stack).prefix("drill").ttl(mins(10));
         let service = service.build().unwrap();
 
-        let drill = Drill::of(&service, (&meter, &breaker), &server, TASKS + 2).await;
+        // A caller that finds no connection free has one made, and takes another's if that is free
+        // first: each may leave one behind besides its own.
+        let kept = 2 * TASKS + 2;
+        let drill = Drill::of(&service, (&meter, &breaker), &server, kept).await;
         let failed: Vec<_> = drill.calls.iter().filter(|c| c.error.is_some()).collect();
         assert!(failed.is_empty(), "{failed:?}");
+        let open = p99(drill.while_open());
+        let most = drill.most(millis(12)) + usual;
+        assert!(open <= most, "{open:?} through DynamoDB, {usual:?} usually");
         is_measured(&meter);
         let fallback = [("from", "redis"), ("to", "dynamodb")];
         assert!(meter.count("cache_fallback_total", &fallback) > 0);

@@ -1,5 +1,6 @@
 //! Callers who go on calling whatever happens, and what they see.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ const KEYS: usize = 1000;
 pub(super) struct Call {
     pub(super) began: Instant,
     pub(super) took: Duration,
+    /// How long the machine let it wait before it began.
+    pub(super) late: Duration,
     pub(super) is_write: bool,
     pub(super) error: Option<CacheError>,
 }
@@ -54,11 +57,13 @@ impl Load {
                 // Not all at the same moment.
                 pace.reset_after(EVERY.mul_f64(task as f64 / TASKS as f64));
                 for step in task.. {
-                    pace.tick().await;
+                    // The call before may have taken longer than the pause after it.
+                    let ready = Instant::now();
+                    let due = pace.tick().await.into_std().max(ready);
                     if is_over.load(Ordering::Relaxed) {
                         return;
                     }
-                    let call = call(&service, step).await;
+                    let call = call(&service, step, due).await;
                     calls
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -86,7 +91,7 @@ impl Load {
     }
 }
 
-async fn call(service: &CacheService, step: usize) -> Call {
+async fn call(service: &CacheService, step: usize, due: Instant) -> Call {
     // Far apart, so that what is written is read by others, and now and then.
     let key = (step * 7919 % KEYS).to_string();
     let is_write = step.is_multiple_of(4);
@@ -103,6 +108,7 @@ async fn call(service: &CacheService, step: usize) -> Call {
     Call {
         began,
         took: began.elapsed(),
+        late: began.saturating_duration_since(due),
         is_write,
         error,
     }
@@ -113,4 +119,13 @@ pub(super) fn p99<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Duration {
     let mut took: Vec<_> = calls.into_iter().map(|call| call.took).collect();
     took.sort();
     took[took.len() * 99 / 100]
+}
+
+/// How long the machine let a call wait at most that was due within this time, or was kept waiting
+/// in it: what it may have added to anything else.
+pub(super) fn lateness(calls: &[Call], time: RangeInclusive<Instant>) -> Duration {
+    let was_kept =
+        |call: &&Call| call.began >= *time.start() && call.began - call.late <= *time.end();
+    let late = calls.iter().filter(was_kept).map(|call| call.late);
+    late.max().unwrap_or_default()
 }
