@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use crate::error::{
-    CacheError, ConfigurationError, ConfigurationErrors, ErrorKind, Operation, Result,
-};
+use crate::error::{CacheError, ConfigurationError, ConfigurationErrors, Operation, Result};
 use crate::key::CacheKey;
+use crate::layer::{FirstError, Layer, LayerStatus, is_trouble};
 use crate::observer::{Event, Observers};
 use crate::stats::StorageCounters;
 use crate::storage::{CacheStorage, StorageInfo};
@@ -17,14 +15,9 @@ use crate::ttl::Ttl;
 
 mod batches;
 mod deletes;
-mod drain;
-mod journal;
-mod layer;
 mod reads;
 mod storage;
 mod writes;
-
-use layer::Layer;
 
 /// Several storages of which the first healthy one answers: Redis, else DynamoDB.
 ///
@@ -107,20 +100,6 @@ pub struct DeleteReport {
     pub existed: bool,
     /// The backends of the layers that missed it, and whose journals hold the key now.
     pub missed: Vec<&'static str>,
-}
-
-/// What a fallback knows about one of its layers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LayerStatus {
-    /// The backend of the layer.
-    pub backend: &'static str,
-    /// Where it is.
-    pub address: Option<String>,
-    /// How many keys it has missed and not deleted yet.
-    pub journalled: usize,
-    /// When its journal was given up, if it was.
-    pub overflowed_at: Option<Timestamp>,
 }
 
 impl FallbackStorage {
@@ -325,41 +304,5 @@ impl FallbackBuilder {
             counters: StorageCounters::default(),
             is_closed: AtomicBool::new(false),
         }
-    }
-}
-
-/// Trouble of a backend, as opposed to a mistake of the caller, an entry that is not what was
-/// expected, or a shutdown.
-fn is_trouble(error: &CacheError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Configuration
-            | ErrorKind::Connection
-            | ErrorKind::Timeout
-            | ErrorKind::Throttled
-            | ErrorKind::Overloaded
-            | ErrorKind::Rejected
-            | ErrorKind::Backend
-    )
-}
-
-/// The first error of a call, and whether any of its attempts may have happened.
-#[derive(Default)]
-struct FirstError(Option<CacheError>);
-
-impl FirstError {
-    fn note(&mut self, error: CacheError) {
-        self.0 = Some(match self.0.take() {
-            None => error,
-            Some(first) => {
-                let may_have_happened = first.may_have_happened() || error.may_have_happened();
-                first.with_may_have_happened(may_have_happened)
-            }
-        });
-    }
-
-    fn into_error(self) -> CacheError {
-        let nothing = || CacheError::new(ErrorKind::Backend, "no layer was asked");
-        self.0.unwrap_or_else(nothing)
     }
 }

@@ -48,6 +48,7 @@ mod error;
 mod fallback;
 mod fills;
 mod key;
+mod layer;
 mod lookup;
 mod observer;
 mod prefix;
@@ -70,8 +71,9 @@ pub use error::{
     CacheError, ConfigurationError, ConfigurationErrors, ConnectionError, ErrorKind, KeyError,
     KeyRule, Operation, Result, SerializationError, Topology, TtlError,
 };
-pub use fallback::{DeleteReport, FallbackBuilder, FallbackStorage, LayerStatus};
+pub use fallback::{DeleteReport, FallbackBuilder, FallbackStorage};
 pub use key::{CacheKey, MAX_KEY_BYTES};
+pub use layer::LayerStatus;
 pub use lookup::{Lookup, LookupStatus};
 pub use observer::{Event, Observer, Observers};
 pub use prefix::PrefixStorage;

@@ -1,35 +1,20 @@
 //! Writes of many keys.
 
-use std::collections::HashMap;
-
 use futures_util::future::join_all;
 
 use super::{FallbackStorage, is_trouble};
 use crate::entry::NewEntry;
 use crate::error::{Operation, Result};
 use crate::key::CacheKey;
+use crate::layer::last_of_each;
 
 impl FallbackStorage {
     /// Writes each entry; of a key that is named twice only the last one, whose outcome is that of
     /// all: with the earlier one alone in a layer, the older value would be the current one. Entries
     /// that no layer would take do not count.
     pub(super) async fn set_each(&self, entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
-        let mut places: HashMap<CacheKey, usize> = HashMap::with_capacity(entries.len());
-        let mut last: Vec<(CacheKey, NewEntry)> = Vec::with_capacity(entries.len());
-        let mut place_of = Vec::with_capacity(entries.len());
-        for (key, entry) in entries {
-            if let Err(error) = self.check(Operation::SetMany, &key, &entry) {
-                place_of.push(Err(error));
-                continue;
-            }
-            let place = *places.entry(key.clone()).or_insert(last.len());
-            place_of.push(Ok(place));
-            if place == last.len() {
-                last.push((key, entry));
-            } else {
-                last[place] = (key, entry);
-            }
-        }
+        let check = |key: &_, entry: &_| self.check(Operation::SetMany, key, entry);
+        let (last, place_of) = last_of_each(entries, check);
         let outcomes = if self.write_all {
             self.set_many_all(last).await
         } else {
@@ -98,7 +83,7 @@ impl FallbackStorage {
         batch: Vec<(CacheKey, NewEntry)>,
     ) -> Vec<Result<()>> {
         let keys: Vec<CacheKey> = batch.iter().map(|(key, _)| key.clone()).collect();
-        let ready = self.ready(position, &keys).await;
+        let ready = self.layers[position].ready(&keys).await;
         let was_sent = ready.is_ok();
         let answers = match ready {
             Ok(()) => {

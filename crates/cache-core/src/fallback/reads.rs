@@ -2,13 +2,11 @@
 
 use futures_util::future::BoxFuture;
 
-use super::layer::Layer;
-use super::{FallbackStorage, FirstError, is_trouble};
+use super::{FallbackStorage, FirstError, Layer, is_trouble};
 use crate::entry::Entry;
 use crate::error::Result;
 use crate::key::CacheKey;
 use crate::storage::CacheStorage;
-use crate::ttl::{Expiry, TimeLeft};
 
 /// One of the two ways to read many keys.
 pub(super) type AskMany =
@@ -23,7 +21,7 @@ impl FallbackStorage {
     ) -> Result<T> {
         let mut failed = FirstError::default();
         for (position, layer) in self.layers.iter().enumerate() {
-            let answer = match self.ready(position, std::slice::from_ref(key)).await {
+            let answer = match self.layers[position].ready(std::slice::from_ref(key)).await {
                 Ok(()) => ask(layer).await,
                 Err(error) => Err(error),
             };
@@ -51,7 +49,7 @@ impl FallbackStorage {
                 break;
             }
             let asked: Vec<CacheKey> = open.iter().map(|place| keys[*place].clone()).collect();
-            let answers = match self.ready(position, &asked).await {
+            let answers = match self.layers[position].ready(&asked).await {
                 Ok(()) => ask(layer.storage(), &asked).await,
                 Err(error) => vec![Err(error); asked.len()],
             };
@@ -75,30 +73,4 @@ impl FallbackStorage {
         }
         outcomes
     }
-}
-
-/// Whether the layer has a fresh entry that is not outdated.
-pub(super) async fn has(layer: &Layer, key: &CacheKey) -> Result<bool> {
-    if !layer.journal.has_doubts() {
-        return layer.storage().has(key).await;
-    }
-    let time_left = time_left(layer, key).await?;
-    Ok(time_left != TimeLeft::Missing)
-}
-
-/// What is left of an entry that is not outdated.
-pub(super) async fn time_left(layer: &Layer, key: &CacheKey) -> Result<TimeLeft> {
-    if !layer.journal.has_doubts() {
-        return layer.storage().get_ttl(key).await;
-    }
-    let found = layer.storage().lookup(key).await?;
-    let now = layer.wall();
-    Ok(match layer.judged(key, found) {
-        Some(entry) if entry.expires_at.is_past(now) => TimeLeft::Missing,
-        Some(entry) => match entry.expires_at {
-            Expiry::At(end) => TimeLeft::Remaining(end.since(now)),
-            Expiry::Never | Expiry::AtServer => TimeLeft::Forever,
-        },
-        None => TimeLeft::Missing,
-    })
 }

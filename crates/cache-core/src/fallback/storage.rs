@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::reads::{has, time_left};
 use super::writes::any;
 use super::{FallbackStorage, FirstError};
 use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
@@ -148,7 +147,7 @@ impl CacheStorage for FallbackStorage {
 
     async fn has(&self, key: &CacheKey) -> Result<bool> {
         self.check_open(Operation::Has)?;
-        let outcome = self.first(key, |layer| Box::pin(has(layer, key))).await;
+        let outcome = self.first(key, |layer| Box::pin(layer.has(key))).await;
         self.counters.other(&outcome);
         outcome
     }
@@ -177,7 +176,7 @@ impl CacheStorage for FallbackStorage {
     async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
         self.check_open(Operation::GetTtl)?;
         let outcome = self
-            .first(key, |layer| Box::pin(time_left(layer, key)))
+            .first(key, |layer| Box::pin(layer.time_left(key)))
             .await;
         self.counters.other(&outcome);
         outcome

@@ -2,9 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::layer::Layer;
-use super::reads::has;
-use super::{FallbackStorage, FirstError, is_trouble};
+use super::{FallbackStorage, FirstError, Layer, is_trouble};
 use crate::entry::{Condition, Counter, NewEntry};
 use crate::error::{CacheError, Operation, Result};
 use crate::key::CacheKey;
@@ -16,7 +14,7 @@ impl FallbackStorage {
         let mut failed = FirstError::default();
         for (position, layer) in self.layers.iter().enumerate() {
             let entry = self.entry_for(position, &entry);
-            let ready = self.ready(position, std::slice::from_ref(key)).await;
+            let ready = self.layers[position].ready(std::slice::from_ref(key)).await;
             let was_sent = ready.is_ok();
             let outcome = match ready {
                 Ok(()) => {
@@ -98,7 +96,7 @@ impl FallbackStorage {
     pub(super) async fn expire_first(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
         let mut failed = FirstError::default();
         for position in 0..self.layers.len() {
-            let ready = self.ready(position, std::slice::from_ref(key)).await;
+            let ready = self.layers[position].ready(std::slice::from_ref(key)).await;
             let was_sent = ready.is_ok();
             let outcome = match ready {
                 Ok(()) => self.expire_at(position, key, ttl).await,
@@ -119,7 +117,7 @@ impl FallbackStorage {
     async fn expire_at(&self, position: usize, key: &CacheKey, ttl: Ttl) -> Result<bool> {
         let layer = &self.layers[position];
         // An outdated entry must not be taken for a fresh one.
-        if layer.journal.has_doubts() && !has(layer, key).await? {
+        if layer.journal.has_doubts() && !layer.has(key).await? {
             return Ok(false);
         }
         let ttl = self.ttl_for(position, ttl);
@@ -187,19 +185,11 @@ impl FallbackStorage {
 
     /// The layer of counters and conditional writes, with nothing outdated under `key`.
     pub(super) async fn only(&self, key: &CacheKey) -> Result<&Layer> {
-        self.ready(self.counters_in, std::slice::from_ref(key))
+        self.layers[self.counters_in]
+            .ready(std::slice::from_ref(key))
             .await?;
         let layer = &self.layers[self.counters_in];
-        if layer.journal.has_doubts() && layer.journal.can_remember(key) {
-            let found = layer.storage().lookup(key).await?;
-            if let Some(entry) = found
-                && layer.judged(key, Some(entry.clone())).is_none()
-            {
-                // Only what was looked at: somebody else may have renewed it meanwhile.
-                let storage = layer.storage();
-                storage.compare_and_delete(key, &entry.value).await?;
-            }
-        }
+        layer.drop_outdated(key).await?;
         Ok(layer)
     }
 

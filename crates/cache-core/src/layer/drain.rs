@@ -1,8 +1,7 @@
 //! Deleting what a layer missed before it is used again.
 
 use super::journal::Missed;
-use super::layer::Layer;
-use super::{FallbackStorage, is_trouble};
+use super::{Layer, is_trouble};
 use crate::error::{CacheError, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::storage::Shard;
@@ -10,21 +9,20 @@ use crate::storage::Shard;
 /// How many keys are deleted at a time.
 const AT_A_TIME: usize = 500;
 
-impl FallbackStorage {
-    /// Makes the layer at `position` fit for use with `keys`, or says why it is not.
+impl Layer {
+    /// Makes the layer fit for use with `keys`, or says why it is not.
     ///
     /// Of a backend with several servers only the keys concerned have to be settled: one server that
     /// is away must not keep the others from being asked.
-    pub(super) async fn ready(&self, position: usize, keys: &[CacheKey]) -> Result<()> {
-        let layer = &self.layers[position];
-        if !layer.journal.has_missed() {
+    pub(crate) async fn ready(&self, keys: &[CacheKey]) -> Result<()> {
+        if !self.journal.has_missed() {
             return Ok(());
         }
-        let shard = keys.first().and_then(|key| layer.storage().shard(key));
+        let shard = keys.first().and_then(|key| self.storage().shard(key));
         // Boxed, since the way here is rare and its future large.
         match shard {
-            None => Box::pin(drain(layer)).await,
-            Some(shard) => Box::pin(drain_own(layer, keys, &shard)).await,
+            None => Box::pin(drain(self)).await,
+            Some(shard) => Box::pin(drain_own(self, keys, &shard)).await,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::key::CacheKey;
 const LATE: Duration = Duration::from_secs(5);
 
 /// The memory of one layer.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     capacity: usize,
     /// Whether keys wait to be deleted. Written under the lock, read without it.
     has_missed: AtomicBool,
@@ -56,10 +56,10 @@ struct Overflow {
 }
 
 /// A key that waits to be deleted, as it was when it was asked for.
-pub(super) type Missed = (CacheKey, u64);
+pub(crate) type Missed = (CacheKey, u64);
 
 /// The right to drain; given back on drop.
-pub(super) struct Draining<'a>(&'a Journal);
+pub(crate) struct Draining<'a>(&'a Journal);
 
 impl Drop for Draining<'_> {
     fn drop(&mut self) {
@@ -68,7 +68,7 @@ impl Drop for Draining<'_> {
 }
 
 impl Journal {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
             capacity,
             has_missed: AtomicBool::new(false),
@@ -79,12 +79,12 @@ impl Journal {
     }
 
     /// Whether keys wait to be deleted here.
-    pub(super) fn has_missed(&self) -> bool {
+    pub(crate) fn has_missed(&self) -> bool {
         self.has_missed.load(Ordering::Acquire)
     }
 
     /// Whether entries of the layer have to be judged by [`is_current`](Self::is_current).
-    pub(super) fn has_doubts(&self) -> bool {
+    pub(crate) fn has_doubts(&self) -> bool {
         self.has_doubts.load(Ordering::Acquire)
     }
 
@@ -93,7 +93,7 @@ impl Journal {
     /// What `was_sent` may still be carried out after a delete that is under way, so it has to be
     /// deleted once more. What was not sent need not: a key that is written all the time would never
     /// leave.
-    pub(super) fn missed(&self, key: &CacheKey, was_sent: bool, now: Timestamp) -> bool {
+    pub(crate) fn missed(&self, key: &CacheKey, was_sent: bool, now: Timestamp) -> bool {
         let mut inner = self.lock();
         inner.misses += 1;
         let number = inner.misses;
@@ -116,14 +116,14 @@ impl Journal {
     }
 
     /// Up to `most` keys that wait to be deleted.
-    pub(super) fn waiting(&self, most: usize) -> Vec<Missed> {
+    pub(crate) fn waiting(&self, most: usize) -> Vec<Missed> {
         let inner = self.lock();
         let missed = inner.missed.iter().take(most);
         missed.map(|(key, number)| (key.clone(), *number)).collect()
     }
 
     /// Those of `keys` that wait to be deleted.
-    pub(super) fn waiting_of(&self, keys: &[CacheKey]) -> Vec<Missed> {
+    pub(crate) fn waiting_of(&self, keys: &[CacheKey]) -> Vec<Missed> {
         let inner = self.lock();
         let missed = keys.iter().filter_map(|key| {
             let number = inner.missed.get(key)?;
@@ -133,7 +133,7 @@ impl Journal {
     }
 
     /// The number of the last miss so far: what is acknowledged later was sent after it.
-    pub(super) fn last_miss(&self) -> u64 {
+    pub(crate) fn last_miss(&self) -> u64 {
         if self.has_missed() {
             self.lock().misses
         } else {
@@ -142,7 +142,7 @@ impl Journal {
     }
 
     /// The layer has deleted these keys, as they were asked for.
-    pub(super) fn acknowledged<'a>(&self, deleted: impl IntoIterator<Item = (&'a CacheKey, u64)>) {
+    pub(crate) fn acknowledged<'a>(&self, deleted: impl IntoIterator<Item = (&'a CacheKey, u64)>) {
         let mut inner = self.lock();
         for (key, number) in deleted {
             if inner
@@ -158,7 +158,7 @@ impl Journal {
     }
 
     /// The layer is about to get a copy that lives for `life`; true when that was one too many.
-    pub(super) fn lent(&self, key: &CacheKey, life: Option<Duration>, now: Moment) -> bool {
+    pub(crate) fn lent(&self, key: &CacheKey, life: Option<Duration>, now: Moment) -> bool {
         let mut inner = self.lock();
         self.has_doubts.store(true, Ordering::Release);
         if inner.lent.len() >= self.capacity && !inner.lent.contains_key(key) {
@@ -180,14 +180,14 @@ impl Journal {
     }
 
     /// The layer has acknowledged the copy that it was lent.
-    pub(super) fn landed(&self, key: &CacheKey) {
+    pub(crate) fn landed(&self, key: &CacheKey) {
         if let Some(lent) = self.lock().lent.get_mut(key) {
             lent.is_superseded = false;
         }
     }
 
     /// The layer has taken a write.
-    pub(super) fn wrote(&self, key: &CacheKey) {
+    pub(crate) fn wrote(&self, key: &CacheKey) {
         if !self.has_doubts() {
             return;
         }
@@ -200,7 +200,7 @@ impl Journal {
     }
 
     /// An earlier layer has taken a newer value than the copy here.
-    pub(super) fn superseded(&self, key: &CacheKey) {
+    pub(crate) fn superseded(&self, key: &CacheKey) {
         if !self.has_doubts() {
             return;
         }
@@ -214,7 +214,7 @@ impl Journal {
     }
 
     /// Whether an entry that the layer has, made at `created_at`, may be read.
-    pub(super) fn is_current(
+    pub(crate) fn is_current(
         &self,
         key: &CacheKey,
         created_at: Option<Timestamp>,
@@ -236,20 +236,20 @@ impl Journal {
 
     /// Whether it will be remembered that this process has written the key. If not, what is there
     /// cannot be told from what this process writes next.
-    pub(super) fn can_remember(&self, key: &CacheKey) -> bool {
+    pub(crate) fn can_remember(&self, key: &CacheKey) -> bool {
         self.lock().overflow.as_ref().is_none_or(|overflow| {
             overflow.renewed.len() < self.capacity || overflow.renewed.contains(key)
         })
     }
 
     /// The right to drain, unless somebody has it.
-    pub(super) fn begin_drain(&self) -> Option<Draining<'_>> {
+    pub(crate) fn begin_drain(&self) -> Option<Draining<'_>> {
         let was_draining = self.is_draining.swap(true, Ordering::AcqRel);
         (!was_draining).then(|| Draining(self))
     }
 
     /// How many keys wait, and when the journal was given up.
-    pub(super) fn status(&self) -> (usize, Option<Timestamp>) {
+    pub(crate) fn status(&self) -> (usize, Option<Timestamp>) {
         let inner = self.lock();
         let overflowed_at = inner.overflow.as_ref().map(|overflow| overflow.at);
         (inner.missed.len(), overflowed_at)
