@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cache_core::{
     CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, Event, NewEntry,
-    Observers, Operation, Result, Shard, StorageInfo, StorageStats, TimeLeft, Ttl,
+    Observers, Operation, Result, Shard, StorageInfo, StorageStats, TierAccess, TimeLeft, Ttl,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -283,6 +283,10 @@ impl CacheStorage for BreakerStorage {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         self.inner().shard(key)
+    }
+
+    fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        Ok(None)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -1,6 +1,7 @@
 //! A cache that keeps nothing.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::error::{CacheError, Operation, Result};
 use crate::key::CacheKey;
 use crate::stats::StorageCounters;
 use crate::storage::{CacheStorage, Shard, StorageInfo};
+use crate::tiered::TierAccess;
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Caching switched off (`CACHE_STORAGE_TYPE=none`): a storage that forgets each entry as soon as
@@ -87,6 +89,10 @@ impl CacheStorage for DisabledStorage {
 
     fn shard(&self, _: &CacheKey) -> Option<Shard> {
         None
+    }
+
+    fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        Ok(None)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -143,6 +143,8 @@ pub struct Entry {
     pub created_at: Option<Timestamp>,
     /// The codec that wrote the value, if its writer recorded it.
     pub codec: Option<CodecId>,
+    /// The tier that answered; none from a storage without tiers.
+    pub tier: Option<&'static str>,
 }
 
 impl Entry {
@@ -155,6 +157,7 @@ impl Entry {
             stale_until: expires_at,
             created_at: None,
             codec: None,
+            tier: None,
         }
     }
 

@@ -98,7 +98,8 @@ pub struct FallbackBuilder {
 pub struct DeleteReport {
     /// Whether a fresh entry went anywhere.
     pub existed: bool,
-    /// The backends of the layers that missed it, and whose journals hold the key now.
+    /// The backends of the layers, or the names of the tiers, that missed it, and whose journals hold
+    /// the key now.
     pub missed: Vec<&'static str>,
 }
 

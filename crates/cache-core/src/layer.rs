@@ -154,6 +154,11 @@ impl FirstError {
         });
     }
 
+    /// `fine` where nothing failed.
+    pub(crate) fn into_result<T>(self, fine: T) -> Result<T> {
+        self.0.map_or(Ok(fine), Err)
+    }
+
     pub(crate) fn into_error(self) -> CacheError {
         let nothing = || CacheError::new(ErrorKind::Backend, "no layer was asked");
         self.0.unwrap_or_else(nothing)

@@ -57,6 +57,7 @@ pub mod settings;
 mod shutdown;
 mod stats;
 mod storage;
+mod tiered;
 mod ttl;
 pub mod wire;
 
@@ -87,4 +88,5 @@ pub use service::{
 pub use shutdown::ShutdownReport;
 pub use stats::StorageCounters;
 pub use storage::{CacheStorage, Shard, StorageInfo};
+pub use tiered::{TierAccess, TierOptions, TierStatus, TieredBuilder, TieredStorage};
 pub use ttl::{Expiry, TimeLeft, Ttl, days, hours, millis, mins, secs};

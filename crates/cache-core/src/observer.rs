@@ -109,7 +109,14 @@ pub enum Event<'a> {
         /// The code of the error, or its kind.
         reason: &'static str,
     },
-    /// A fallback could not remember all keys that a layer missed.
+    /// A call went on without a tier that was in trouble, or that refused the value.
+    TierSkipped {
+        /// What the tier is called.
+        tier: &'static str,
+        /// The code of the error, or its kind.
+        reason: &'static str,
+    },
+    /// A fallback, or a stack of tiers, could not remember all keys that a layer missed.
     JournalOverflow {
         /// The backend of the layer.
         backend: &'static str,

@@ -10,6 +10,7 @@ use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, Sto
 use crate::error::{CacheError, ErrorKind, Result};
 use crate::key::{CacheKey, checked_prefix};
 use crate::storage::{CacheStorage, Shard, StorageInfo};
+use crate::tiered::TierAccess;
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Puts every key of a storage below `prefix:`, so that several applications share one backend.
@@ -88,6 +89,17 @@ impl CacheStorage for PrefixStorage {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         self.inner().shard(&self.full(key))
+    }
+
+    fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        let view = self.inner().with_tiers(access)?;
+        Ok(view.map(|inner| -> Arc<dyn CacheStorage> {
+            Arc::new(Self {
+                prefix: Arc::clone(&self.prefix),
+                inner,
+                info: self.info.clone(),
+            })
+        }))
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

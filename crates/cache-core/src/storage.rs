@@ -10,6 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
 use crate::error::Result;
 use crate::key::{CacheKey, MAX_KEY_BYTES};
+use crate::tiered::TierAccess;
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Bytes under keys, with times to live: what a backend offers, whatever the backend.
@@ -92,6 +93,21 @@ pub trait CacheStorage: Debug + Send + Sync + 'static {
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         _ = key;
         None
+    }
+
+    /// This storage, less the tiers that `access` leaves out; none where there are no tiers.
+    ///
+    /// The view shares everything with this storage, its end too. Making one costs no I/O.
+    ///
+    /// * Decorators pass it on and put themselves around the view. Those that belong inside of
+    ///   tiers, around one backend, have none: breakers, meters, a fallback.
+    ///
+    /// # Errors
+    ///
+    /// `Configuration` where a name is no tier, or no tier is left to read from or to write to.
+    fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        _ = access;
+        Ok(None)
     }
 
     /// Reads one entry.
@@ -376,6 +392,10 @@ impl<S: CacheStorage + ?Sized> CacheStorage for Arc<S> {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         (**self).shard(key)
+    }
+
+    fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        (**self).with_tiers(access)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, ErrorKind,
     Event, Expiry, NewEntry, Operation, Result, Shard, StorageCounters, StorageInfo, StorageStats,
-    TimeLeft, Timestamp, Ttl,
+    TierAccess, TimeLeft, Timestamp, Ttl,
 };
 
 use crate::client::Client;
@@ -296,6 +297,10 @@ impl CacheStorage for DynamoDbCacheStorage {
 
     fn shard(&self, _: &CacheKey) -> Option<Shard> {
         None
+    }
+
+    fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        Ok(None)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Clock, Condition, ConfigurationErrors,
     Counter, Entry, ErrorKind, Moment, NewEntry, Operation, Result, Shard, StorageInfo,
-    StorageStats, TimeLeft, Ttl,
+    StorageStats, TierAccess, TimeLeft, Ttl,
 };
 
 use crate::entry::Stored;
@@ -212,6 +212,10 @@ impl CacheStorage for MemoryCacheStorage {
 
     fn shard(&self, _: &CacheKey) -> Option<Shard> {
         None
+    }
+
+    fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        Ok(None)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use cache_core::{
     CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, NewEntry, Operation,
-    Result, Shard, StorageInfo, StorageStats, TimeLeft, Ttl,
+    Result, Shard, StorageInfo, StorageStats, TierAccess, TimeLeft, Ttl,
 };
 
 use crate::meters::{Meters, Outcome};
@@ -98,6 +98,10 @@ impl CacheStorage for MeteredStorage {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         self.inner().shard(key)
+    }
+
+    fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        Ok(None)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, NewEntry,
-    Operation, Result, Shard, StorageInfo, StorageStats, TimeLeft, Ttl,
+    Operation, Result, Shard, StorageInfo, StorageStats, TierAccess, TimeLeft, Ttl,
 };
 use futures_util::FutureExt as _;
 
@@ -28,7 +28,7 @@ pub(crate) struct TrackedStorage {
     /// Checks to be made alongside calls, if that is how they are made.
     checks: Option<Arc<Checks>>,
     /// Calls that came too late, which the storage inside knows nothing of.
-    refused: AtomicU64,
+    refused: Arc<AtomicU64>,
 }
 
 impl TrackedStorage {
@@ -41,7 +41,7 @@ impl TrackedStorage {
             inner,
             traffic,
             checks,
-            refused: AtomicU64::new(0),
+            refused: Arc::default(),
         }
     }
 
@@ -156,6 +156,18 @@ impl CacheStorage for TrackedStorage {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         self.inner().shard(key)
+    }
+
+    fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        let view = self.inner().with_tiers(access)?;
+        Ok(view.map(|inner| -> Arc<dyn CacheStorage> {
+            Arc::new(Self {
+                inner,
+                traffic: Arc::clone(&self.traffic),
+                checks: self.checks.clone(),
+                refused: Arc::clone(&self.refused),
+            })
+        }))
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use cache_core::wire::{self, Header, WireError};
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, ErrorKind,
     Event, Expiry, NewEntry, Operation, Result, Shard, StorageCounters, StorageInfo, StorageStats,
-    TimeLeft, Timestamp, Ttl,
+    TierAccess, TimeLeft, Timestamp, Ttl,
 };
 
 use crate::client::{Client, SetIf, Write};
@@ -283,6 +284,10 @@ impl CacheStorage for RedisCacheStorage {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         self.client.shard(key)
+    }
+
+    fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        Ok(None)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

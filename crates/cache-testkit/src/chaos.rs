@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, NewEntry,
-    Operation, Result, Shard, StorageInfo, StorageStats, TimeLeft, Ttl,
+    Operation, Result, Shard, StorageInfo, StorageStats, TierAccess, TimeLeft, Ttl,
 };
 
 use plan::Effect;
@@ -279,6 +279,16 @@ impl CacheStorage for ChaosStorage {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         self.inner().shard(key)
+    }
+
+    fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        let view = self.inner().with_tiers(access)?;
+        Ok(view.map(|inner| -> Arc<dyn CacheStorage> {
+            Arc::new(Self {
+                inner,
+                state: Arc::clone(&self.state),
+            })
+        }))
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

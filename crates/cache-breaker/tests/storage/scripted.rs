@@ -9,7 +9,7 @@ use cache_breaker::{BreakerOptions, BreakerStorage};
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Condition, Counter, Entry, ErrorKind,
     Event, ManualClock, NewEntry, Observer, Observers, Operation, Result, Shard, StorageInfo,
-    StorageStats, TimeLeft, Ttl,
+    StorageStats, TierAccess, TimeLeft, Ttl,
 };
 use cache_memory::MemoryCacheStorage;
 
@@ -246,6 +246,10 @@ impl CacheStorage for Scripted {
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         let (server, _) = key.as_str().split_once(':')?;
         Some(Shard::new(server))
+    }
+
+    fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        Ok(None)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {

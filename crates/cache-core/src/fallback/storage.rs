@@ -1,5 +1,6 @@
 //! The contract, over several layers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, Sto
 use crate::error::{CacheError, Operation, Result};
 use crate::key::CacheKey;
 use crate::storage::{CacheStorage, Shard, StorageInfo};
+use crate::tiered::TierAccess;
 use crate::ttl::{TimeLeft, Ttl};
 
 impl FallbackStorage {
@@ -32,6 +34,10 @@ impl CacheStorage for FallbackStorage {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         self.layers[0].storage().shard(key)
+    }
+
+    fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
+        Ok(None)
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
