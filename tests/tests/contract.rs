@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cache_breaker::{BreakerOptions, BreakerStorage};
-use cache_core::{CacheStorage, FallbackStorage, ManualClock, PrefixStorage};
+use cache_core::{
+    CacheStorage, FallbackStorage, ManualClock, PrefixStorage, TierOptions, TieredStorage,
+};
 use cache_memory::MemoryCacheStorage;
 use cache_monitor::{CacheMonitor, MeteredStorage, Metrics};
 use cache_testkit::chaos::ChaosStorage;
@@ -50,6 +52,9 @@ fn main() -> ExitCode {
         harness("fallback", |memory| {
             Arc::new(FallbackStorage::new(memory, MemoryCacheStorage::new()))
         }),
+        harness("tiered", |memory| {
+            Arc::new(over(empty_like(&memory), memory))
+        }),
         harness("tracked", |memory| {
             Arc::clone(CacheMonitor::over(memory).storage())
         }),
@@ -61,6 +66,17 @@ fn main() -> ExitCode {
 
 fn below(prefix: &str, storage: impl CacheStorage) -> PrefixStorage {
     PrefixStorage::new(prefix, storage).expect("the prefix is a key")
+}
+
+/// Another storage in memory, by the clock of this one.
+fn empty_like(memory: &MemoryCacheStorage) -> MemoryCacheStorage {
+    MemoryCacheStorage::with_clock(Arc::clone(&memory.info().clock))
+}
+
+fn over(fast: impl CacheStorage, slow: impl CacheStorage) -> TieredStorage {
+    let fast_options = TierOptions::default().with_name("fast");
+    let tiers = TieredStorage::builder().tier_with(fast, fast_options);
+    tiers.tier(slow).build().expect("the names differ")
 }
 
 fn behind_breakers(storage: impl CacheStorage) -> BreakerStorage {
