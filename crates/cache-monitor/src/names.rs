@@ -23,7 +23,10 @@ pub const LOADS_TOTAL: &str = "cache_loads_total";
 /// Calls that the next layer of a fallback answered.
 pub const FALLBACK_TOTAL: &str = "cache_fallback_total";
 
-/// Times a fallback could not remember all keys that a layer missed.
+/// Calls that went on without a tier that was in trouble, or that refused the value.
+pub const TIER_SKIPPED_TOTAL: &str = "cache_tier_skipped_total";
+
+/// Times a fallback or a stack of tiers could not remember all keys that a layer missed.
 pub const JOURNAL_OVERFLOW_TOTAL: &str = "cache_journal_overflow_total";
 
 /// Time limits that were reached: `connect`, `handshake`, `tls`, `read` or `operation`.
@@ -164,6 +167,12 @@ pub const ALL: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["from", "to", "reason"],
         description: "calls answered by the next layer",
+    },
+    Metric {
+        name: TIER_SKIPPED_TOTAL,
+        kind: Kind::Counter,
+        labels: &["tier", "reason"],
+        description: "calls that went on without a tier",
     },
     Metric {
         name: JOURNAL_OVERFLOW_TOTAL,

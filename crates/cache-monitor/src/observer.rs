@@ -93,6 +93,10 @@ impl MetricsObserver {
                 let labels = [("from", from), ("to", to), ("reason", reason)];
                 self.count(names::FALLBACK_TOTAL, &labels);
             }
+            Event::TierSkipped { tier, reason } => {
+                let labels = [("tier", tier), ("reason", reason)];
+                self.count(names::TIER_SKIPPED_TOTAL, &labels);
+            }
             Event::Degraded { reason } => {
                 self.count(names::DEGRADED_TOTAL, &[("reason", reason)]);
             }

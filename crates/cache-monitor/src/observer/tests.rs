@@ -140,6 +140,13 @@ fn events() -> Vec<(Event<'static>, &'static str)> {
             "cache_fallback_total{from=redis,to=dynamodb,reason=timeout} 1",
         ),
         (
+            Event::TierSkipped {
+                tier: "memory",
+                reason: "timeout",
+            },
+            "cache_tier_skipped_total{tier=memory,reason=timeout} 1",
+        ),
+        (
             Event::JournalOverflow { backend },
             "cache_journal_overflow_total{backend=redis} 1",
         ),
