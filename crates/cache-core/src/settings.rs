@@ -42,6 +42,7 @@ pub const FAMILIES: &[&str] = &[
     "CACHE_BREAKER_",
     "CACHE_MONITOR_",
     "CACHE_FALLBACK",
+    "CACHE_TIER_",
 ];
 
 /// A misspelling is at most this many edits away from the name that was meant.

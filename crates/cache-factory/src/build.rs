@@ -6,7 +6,8 @@ use std::sync::Arc;
 use cache_breaker::{BreakerOptions, BreakerStorage};
 use cache_core::settings::Settings;
 use cache_core::{
-    CacheStorage, DisabledStorage, FallbackStorage, Observers, PrefixStorage, Result,
+    CacheStorage, DisabledStorage, FallbackStorage, Observers, PrefixStorage, Result, TierOptions,
+    TieredStorage,
 };
 #[cfg(feature = "dynamodb")]
 use cache_dynamo::DynamoDbCacheStorage;
@@ -20,7 +21,8 @@ use cache_monitor::{
 use cache_redis::RedisCacheStorage;
 
 use crate::caches::{Caches, Foundation, Layer};
-use crate::env::{Backend, Fallback, Plan, plan};
+use crate::env::{Backend, Fallback, Plan, Storage, plan};
+use crate::tiers::Tiers;
 
 /// Builds [`Caches`] from variables.
 ///
@@ -110,7 +112,10 @@ impl CacheStorageFactory {
             breaker: plan.breaker,
             layers: Vec::new(),
         };
-        let mut storage = stack.layer(plan.backend)?;
+        let mut storage = match plan.storage {
+            Storage::One(backend) => stack.layer(backend)?,
+            Storage::Tiers(tiers) => stack.tiers(tiers)?,
+        };
         if let Some(fallback) = plan.fallback {
             storage = stack.fallback(storage, fallback)?;
         }
@@ -133,7 +138,7 @@ impl CacheStorageFactory {
 }
 
 /// A stack in the making, from the inside out: each backend is metered, and behind a breaker where
-/// it is a server; the fallback stands around them, then the prefix, then the monitor.
+/// it is a server; the fallback or the tiers stand around them, then the prefix, then the monitor.
 ///
 /// The order matters. Metered outside of its breaker, a backend would be charged with what it was
 /// never asked; a breaker around the fallback would stop both for the trouble of one; a prefix
@@ -218,6 +223,23 @@ impl Stack {
     #[expect(clippy::unused_self, reason = "as with metrics")]
     fn metered(&self, storage: Arc<dyn CacheStorage>) -> Arc<dyn CacheStorage> {
         storage
+    }
+
+    /// Storages by the names of their backends, fastest first.
+    fn tiers(&mut self, tiers: Tiers) -> Result<Arc<dyn CacheStorage>> {
+        let mut builder = TieredStorage::builder().observers(self.observers.clone());
+        for tier in tiers.tiers {
+            let mut options = TierOptions::default().with_name(tier.name);
+            options.ttl_cap = tier.ttl_cap;
+            builder = builder.tier_with(self.layer(tier.backend)?, options);
+        }
+        if let Some(name) = tiers.counters_in {
+            builder = builder.counters_in(name);
+        }
+        if let Some(keys) = tiers.journal {
+            builder = builder.journal_capacity(keys);
+        }
+        Ok(Arc::new(builder.build()?))
     }
 
     fn fallback(
@@ -372,6 +394,39 @@ mod tests {
 
         let without = [&pairs[..], &[("CACHE_BREAKER", "off")]].concat();
         assert_eq!(caches(&without).unwrap().breakers().count(), 0);
+    }
+
+    #[cfg(all(feature = "memory", feature = "redis"))]
+    #[test]
+    fn tiers_stand_around_breakers_and_inside_of_the_prefix() {
+        let pairs = [
+            ("CACHE_STORAGE_TYPE", "memory, redis"),
+            ("CACHE_REDIS_URL", "redis://192.0.2.1:6379"),
+            ("CACHE_PREFIX", "shop"),
+        ];
+        let caches = caches(&pairs).unwrap();
+        let text = format!("{caches:?}");
+        let order = ["Prefix(\"shop\"", "Tiered(", "Memory", "Breaker(", "Redis("];
+        let places: Vec<_> = order.iter().map(|part| text.find(part)).collect();
+        assert!(places.is_sorted() && places[0].is_some(), "{text}");
+        assert_eq!(caches.breakers().count(), 1);
+        let access = cache_core::TierAccess::new().skip_reads("memory");
+        assert!(caches.storage().with_tiers(&access).unwrap().is_some());
+    }
+
+    #[cfg(all(feature = "dynamodb", feature = "memory", feature = "redis"))]
+    #[test]
+    fn each_server_of_three_tiers_has_a_breaker_of_its_own() {
+        let pairs = [
+            ("CACHE_STORAGE_TYPE", "memory,redis,dynamodb"),
+            ("CACHE_REDIS_URL", "redis://192.0.2.1:6379"),
+            ("CACHE_DYNAMODB_TABLE", "cache"),
+            ("CACHE_DYNAMODB_REGION", "eu-west-1"),
+            ("CACHE_TIER_COUNTERS", "redis"),
+        ];
+        let caches = caches(&pairs).unwrap();
+        assert_eq!(caches.breakers().count(), 2);
+        assert_eq!(caches.storage().info().backend, "dynamodb");
     }
 
     #[cfg(feature = "memory")]

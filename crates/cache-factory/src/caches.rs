@@ -116,7 +116,7 @@ impl Caches {
     }
 
     /// Connects every backend now rather than at the first call, and waits for one answer: with a
-    /// fallback, any one of them will do.
+    /// fallback, any one of them will do; with tiers, it has to be the last.
     ///
     /// # Errors
     ///

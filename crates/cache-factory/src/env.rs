@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(any(feature = "dynamodb", feature = "redis"))]
 use cache_breaker::BreakerOptions;
-use cache_core::settings::{Setting, Settings, any_of, did_you_mean, settle};
+use cache_core::settings::{Found, Setting, Settings, any_of, did_you_mean, settle};
 use cache_core::{
     ConfigurationError, ConfigurationErrors, DisabledStorage, OnTrouble, PrefixStorage, hours,
     millis,
@@ -18,6 +18,8 @@ use cache_monitor::MonitorOptions;
 #[cfg(feature = "redis")]
 use cache_redis::RedisOptions;
 
+use crate::tiers::{self, Tiers};
+
 /// The variables that this crate reads itself.
 pub const SETTINGS: &[&Setting] = &[
     &STORAGE_TYPE,
@@ -25,20 +27,25 @@ pub const SETTINGS: &[&Setting] = &[
     &FALLBACK_TTL,
     &FALLBACK_WRITE_ALL,
     &FALLBACK_JOURNAL,
+    &tiers::MEMORY_TTL_CAP,
+    &tiers::REDIS_TTL_CAP,
+    &tiers::DYNAMODB_TTL_CAP,
+    &tiers::COUNTERS,
+    &tiers::JOURNAL,
     &BREAKER,
     &ON_TROUBLE,
     &PREFIX,
 ];
 
-const STORAGE_TYPE: Setting = Setting {
+pub(crate) const STORAGE_TYPE: Setting = Setting {
     name: "CACHE_STORAGE_TYPE",
     meaning: "Where entries are kept; `none` switches caching off.",
-    accepts: "`memory`, `redis`, `dynamodb` or `none`",
+    accepts: "`memory`, `redis`, `dynamodb` or `none`; or several of the first three with commas in between, fastest first",
     default: "none; required",
     secret: false,
 };
 
-const FALLBACK: Setting = Setting {
+pub(crate) const FALLBACK: Setting = Setting {
     name: "CACHE_FALLBACK",
     meaning: "Where calls go while the storage is in trouble.",
     accepts: "`memory`, `redis`, `dynamodb` or `none`, and not the storage itself",
@@ -107,7 +114,7 @@ const SWITCH: &[&str] = &["on", "off"];
 const LONGEST_FALLBACK_TTL: Duration = hours(1);
 
 /// More keys than any process should remember.
-const MOST_JOURNALLED: usize = 10_000_000;
+pub(crate) const MOST_JOURNALLED: usize = 10_000_000;
 
 /// The storages of this build.
 const COMPILED_IN: &[&str] = &[
@@ -140,7 +147,7 @@ pub fn all_settings() -> Vec<&'static Setting> {
 /// What is to be built.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) backend: Backend,
+    pub(crate) storage: Storage,
     pub(crate) fallback: Option<Fallback>,
     /// How the breakers of servers behave; none where they are switched off.
     #[cfg(any(feature = "dynamodb", feature = "redis"))]
@@ -149,6 +156,13 @@ pub(crate) struct Plan {
     pub(crate) monitor: MonitorOptions,
     pub(crate) prefix: Option<String>,
     pub(crate) on_trouble: OnTrouble,
+}
+
+/// One storage, or several.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    One(Backend),
+    Tiers(Tiers),
 }
 
 #[derive(Debug)]
@@ -176,7 +190,7 @@ pub(crate) fn plan(settings: &Settings) -> Result<Plan, ConfigurationErrors> {
     let mut problems = Vec::new();
     let plan = Plan {
         // Stands in for a backend that could not be read; there is a problem then, and no plan.
-        backend: first(settings, &mut problems).unwrap_or(Backend::None),
+        storage: storage(settings, &mut problems).unwrap_or(Storage::One(Backend::None)),
         fallback: fallback(settings, &mut problems),
         #[cfg(any(feature = "dynamodb", feature = "redis"))]
         breaker: breaker(settings, &mut problems),
@@ -189,14 +203,17 @@ pub(crate) fn plan(settings: &Settings) -> Result<Plan, ConfigurationErrors> {
     settle(plan, problems)
 }
 
-fn first(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<Backend> {
+fn storage(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<Storage> {
     let Some(found) = settings.find(&STORAGE_TYPE) else {
         let variable = settings.variable(&STORAGE_TYPE);
         let problem = format!("{variable} is not set; expected {}", any_of(OFFERED));
         problems.push(ConfigurationError::new(variable, problem));
         return None;
     };
-    backend(settings, &STORAGE_TYPE, found.value, problems)
+    if found.value.contains(',') {
+        return tiers::tiers(settings, found.value, problems).map(Storage::Tiers);
+    }
+    backend(settings, &STORAGE_TYPE, found.value, problems).map(Storage::One)
 }
 
 fn fallback(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option<Fallback> {
@@ -210,7 +227,8 @@ fn fallback(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Opti
     });
     let journal = settings.number(&FALLBACK_JOURNAL, (1, MOST_JOURNALLED), problems);
     let found = settings.find(&FALLBACK)?.value;
-    if found == "none" {
+    let has_tiers = |storage: Found<'_>| storage.value.contains(',');
+    if found == "none" || settings.find(&STORAGE_TYPE).is_some_and(has_tiers) {
         return None;
     }
     if settings
@@ -245,7 +263,7 @@ fn breaker(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Optio
 }
 
 /// The backend that `setting` names with `value`.
-fn backend(
+pub(crate) fn backend(
     settings: &Settings,
     setting: &Setting,
     value: &str,
@@ -275,13 +293,6 @@ fn backend(
 }
 
 fn no_such_backend(settings: &Settings, setting: &Setting, value: &str) -> ConfigurationError {
-    if value.contains(',') {
-        let complaint = format!(
-            "is a layered stack, which this version does not have yet; name one storage: {}",
-            any_of(OFFERED)
-        );
-        return settings.refused(setting, value, &complaint);
-    }
     if !OFFERED.contains(&value) {
         return no_such_word(settings, setting, value, "storage", STORAGES, OFFERED);
     }
@@ -318,7 +329,7 @@ fn prefix(settings: &Settings, problems: &mut Vec<ConfigurationError>) -> Option
 }
 
 /// `value` is none of `words`: the one that was meant, or else those `offered`.
-fn no_such_word(
+pub(crate) fn no_such_word(
     settings: &Settings,
     setting: &Setting,
     value: &str,
@@ -473,17 +484,6 @@ mod tests {
             [
                 "CACHE_STORAGE_TYPE=memory needs the Cargo feature \"memory\", \
                  this build has: redis"
-            ]
-        );
-    }
-
-    #[test]
-    fn layered_stacks_are_still_to_come() {
-        assert_eq!(
-            problems(&[("CACHE_STORAGE_TYPE", "memory,redis")]),
-            [
-                "CACHE_STORAGE_TYPE=\"memory,redis\" is a layered stack, which this version \
-                 does not have yet; name one storage: memory, redis or dynamodb"
             ]
         );
     }

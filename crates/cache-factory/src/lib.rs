@@ -51,6 +51,7 @@
 mod build;
 mod caches;
 mod env;
+mod tiers;
 
 #[cfg(any(feature = "dynamodb", feature = "monitor", feature = "redis"))]
 pub use cache_breaker;
