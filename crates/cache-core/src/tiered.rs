@@ -48,7 +48,8 @@ use tier::Tier;
 ///   copies. What the last tier may have missed in trouble is not read any more, so after a failed
 ///   write this process reads neither the old value nor an older one.
 /// * **Deletes** go to every tier, the last one first, even if one fails, and have succeeded when
-///   the last one acknowledged them. [`expire`](CacheStorage::expire) ends the copies.
+///   the last one acknowledged them; it says whether there was an entry.
+///   [`expire`](CacheStorage::expire) drops the copies.
 /// * **Counters, conditional writes and compare-and-delete** are decided by one tier, the last
 ///   unless [`counters_in`](TieredBuilder::counters_in) names another, and the other tiers drop
 ///   their copies.

@@ -50,7 +50,11 @@ impl TieredStorage {
         let mut failed = None;
         for position in self.slowest_first() {
             match self.end_at(position, key, end).await {
-                Ok(existed) => report.existed |= existed,
+                // Others have copies, and another caller may have ended the original.
+                Ok(existed) if position == home || position == self.shared.counters_in => {
+                    report.existed |= existed;
+                }
+                Ok(_) => {}
                 Err(error) if position == home => failed = Some(error),
                 Err(error) => {
                     self.skipped(position, &error);

@@ -108,6 +108,16 @@ async fn deletes_of_many_keys_have_the_outcomes_of_the_last_tier() {
 }
 
 #[tokio::test]
+async fn the_last_tier_says_whether_a_delete_found_something() {
+    let t = pair();
+    set(&t.fast, "k", entry("copy of what is gone"))
+        .await
+        .unwrap();
+    assert!(!t.stack.delete(&key("k")).await.unwrap());
+    assert_eq!(held(&t.fast, "k").await, None);
+}
+
+#[tokio::test]
 async fn expire_is_decided_by_the_last_tier_and_drops_the_copies() {
     let t = pair();
     set(&*t.stack, "k", entry("v")).await.unwrap();
