@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::clock::{Moment, Timestamp};
 use crate::entry::{Entry, NewEntry};
 use crate::error::{CacheError, ErrorKind, Result};
@@ -29,6 +31,9 @@ pub struct LayerStatus {
     /// When its journal was given up, if it was.
     pub overflowed_at: Option<Timestamp>,
 }
+
+/// `delete` or `expire_now`.
+pub(crate) type End = for<'k> fn(&'k dyn CacheStorage, &'k CacheKey) -> BoxFuture<'k, Result<bool>>;
 
 /// One of the storages that answer together.
 pub(crate) struct Layer {
@@ -94,6 +99,19 @@ impl Layer {
             },
             None => TimeLeft::Missing,
         })
+    }
+
+    /// Ends an entry and says whether there was a fresh one. An older one that the layer missed the
+    /// end of is deleted whatever was asked for: nothing stale must be left of it.
+    pub(crate) async fn end(&self, key: &CacheKey, end: End) -> Result<bool> {
+        let before = self.journal.last_miss();
+        let keys = std::slice::from_ref(key);
+        if before > 0 && !self.journal.waiting_of(keys).is_empty() {
+            self.storage().delete(key).await?;
+            self.journal.acknowledged([(key, before)]);
+            return Ok(false);
+        }
+        end(self.storage(), key).await
     }
 
     /// Deletes what is there under `key` if it is outdated, before the storage decides by it.

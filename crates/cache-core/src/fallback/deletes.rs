@@ -1,14 +1,12 @@
 //! Deletes go to every layer.
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 
 use super::{DeleteReport, FallbackStorage, FirstError, is_trouble};
 use crate::error::{Operation, Result};
 use crate::key::CacheKey;
+use crate::layer::End;
 use crate::storage::CacheStorage;
-
-/// `delete` or `expire_now`.
-pub(super) type End = for<'k> fn(&'k dyn CacheStorage, &'k CacheKey) -> BoxFuture<'k, Result<bool>>;
 
 impl FallbackStorage {
     /// Deletes as [`delete`](CacheStorage::delete) does, and says which layers missed it.
@@ -64,17 +62,14 @@ impl FallbackStorage {
 
     async fn end_at(&self, position: usize, key: &CacheKey, end: End) -> Result<bool> {
         let layer = &self.layers[position];
-        let before = layer.journal.last_miss();
-        let outcome = end(layer.storage(), key).await;
-        match &outcome {
-            Ok(_) if before > 0 => layer.journal.acknowledged([(key, before)]),
-            Err(error) if is_trouble(error) => {
-                self.missed(position, key, true);
-                if position == 0 {
-                    self.tell_fallback(position, error);
-                }
+        let outcome = layer.end(key, end).await;
+        if let Err(error) = &outcome
+            && is_trouble(error)
+        {
+            self.missed(position, key, true);
+            if position == 0 {
+                self.tell_fallback(position, error);
             }
-            _ => {}
         }
         outcome
     }

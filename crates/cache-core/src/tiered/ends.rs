@@ -1,18 +1,13 @@
 //! Deletes go to every tier, the slowest first.
 
-use futures_util::future::BoxFuture;
-
 use super::TieredStorage;
 use super::owed::Owed;
 use crate::error::{CacheError, ErrorKind, Operation, Result};
 use crate::fallback::DeleteReport;
 use crate::key::CacheKey;
-use crate::layer::is_trouble;
+use crate::layer::{End, is_trouble};
 use crate::storage::CacheStorage;
 use crate::ttl::{TimeLeft, Ttl};
-
-/// `delete` or `expire_now`.
-pub(super) type End = for<'k> fn(&'k dyn CacheStorage, &'k CacheKey) -> BoxFuture<'k, Result<bool>>;
 
 impl TieredStorage {
     /// Deletes as [`delete`](CacheStorage::delete) does, and says which of the faster tiers missed
@@ -68,13 +63,11 @@ impl TieredStorage {
 
     /// Ends an entry in one tier. What it misses is remembered the moment it fails.
     async fn end_at(&self, position: usize, key: &CacheKey, end: End) -> Result<bool> {
-        let layer = &self.tier(position).layer;
-        let before = layer.journal.last_miss();
-        let outcome = end(layer.storage(), key).await;
-        match &outcome {
-            Ok(_) if before > 0 => layer.journal.acknowledged([(key, before)]),
-            Err(error) if is_left_behind(error) => self.missed(position, key, true),
-            _ => {}
+        let outcome = self.tier(position).layer.end(key, end).await;
+        if let Err(error) = &outcome
+            && is_left_behind(error)
+        {
+            self.missed(position, key, true);
         }
         outcome
     }

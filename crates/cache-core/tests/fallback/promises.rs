@@ -71,6 +71,21 @@ async fn a_counter_under_write_all_leaves_no_old_copy() {
 }
 
 #[tokio::test]
+async fn expire_now_makes_nothing_stale_of_what_was_overwritten() {
+    let t = pair(|builder| builder);
+    let old = entry("old").with_stale_for(hours(1)).unwrap();
+    t.stack
+        .set(&key("k"), old, Condition::Always)
+        .await
+        .unwrap();
+    t.first.start_outage(refused());
+    set(&t.stack, "new").await.unwrap();
+    t.first.end_outage();
+    assert!(t.stack.expire_now(&key("k")).await.unwrap());
+    assert_eq!(get(&t.stack).await, None);
+}
+
+#[tokio::test]
 async fn what_was_created_in_the_moment_of_an_overflow_is_old() {
     let t = pair(|builder| builder.journal_capacity(1));
     let old = entry("old").with_created_at(t.clock.wall());

@@ -16,6 +16,8 @@ const KEYS: usize = 3;
 struct Model {
     written: [Vec<String>; KEYS],
     gone: HashSet<String>,
+    /// What is stale at best.
+    ended: HashSet<String>,
     ends: HashMap<String, Timestamp>,
     next: u64,
 }
@@ -47,6 +49,9 @@ impl Model {
         );
         assert!(!self.gone.contains(&value), "{context}: {value} is back");
         assert!(now < self.ends[&value], "{context}: {value} is too old");
+        let is_fresh = !found.expires_at.is_past(now);
+        let has_ended = self.ended.contains(&value);
+        assert!(!is_fresh || !has_ended, "{context}: {value} is fresh again");
     }
 }
 
@@ -190,7 +195,7 @@ async fn write(stack: &Stack, model: &mut Model, number: usize, random: &mut fas
 
 async fn end(stack: &Stack, model: &mut Model, number: usize, random: &mut fastrand::Rng) {
     let (storage, key) = (&stack.storage, numbered(number));
-    match random.u8(..5) {
+    match random.u8(..6) {
         0 => {
             let other = random.usize(..KEYS);
             let outcomes = storage.delete_many(&[key, numbered(other)]).await;
@@ -227,6 +232,12 @@ async fn end(stack: &Stack, model: &mut Model, number: usize, random: &mut fastr
             let cleared = storage.clear(&ClearScope::everything()).await;
             if cleared.is_ok_and(|cleared| cleared.complete) {
                 (0..KEYS).for_each(|number| model.settle(number, None));
+            }
+        }
+        4 => {
+            if storage.expire_now(&key).await.is_ok() {
+                let ended = model.written[number].iter().cloned();
+                model.ended.extend(ended);
             }
         }
         _ => {

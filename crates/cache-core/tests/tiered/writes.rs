@@ -152,6 +152,19 @@ async fn expire_now_keeps_the_stale_budget_in_every_tier() {
 }
 
 #[tokio::test]
+async fn expire_now_makes_nothing_stale_of_what_was_overwritten() {
+    let t = pair();
+    let old = entry("old").with_stale_for(mins(5)).unwrap();
+    set(&*t.stack, "k", old).await.unwrap();
+    t.fast.start_outage(refused());
+    set(&*t.stack, "k", entry("new")).await.unwrap();
+    t.fast.end_outage();
+    assert!(t.stack.expire_now(&key("k")).await.unwrap());
+    assert_eq!(held(&t.fast, "k").await, None);
+    assert_eq!(get(&*t.stack, "k").await, None);
+}
+
+#[tokio::test]
 async fn a_clear_is_complete_where_every_tier_is() {
     let t = pair();
     set(&*t.stack, "a:1", entry("v")).await.unwrap();
