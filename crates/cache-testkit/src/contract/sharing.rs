@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache_core::{CacheStorage, Condition, NewEntry, Ttl};
+use cache_core::{CacheStorage, Condition, ErrorKind, NewEntry, TierAccess, Ttl};
 
 use super::context::{Context, LONG, fresh, key, numbered, poll_at_most, race, ttl, values};
 use super::theme;
@@ -61,6 +61,26 @@ theme! {
         assert_eq!(first.info().backend, second.info().backend);
         assert_eq!(first.info().max_key_bytes, second.info().max_key_bytes);
         assert_eq!(first.get_stats(), second.get_stats());
+    }
+
+    /// A view without some tiers shares everything with the storage, and what has no tiers has no
+    /// views.
+    async fn a_view_of_tiers_shares_everything(t: &Context) {
+        let access = TierAccess::new();
+        let view = t.with_tiers(&access).expect("nothing is left out");
+        let unknown = t.with_tiers(&access.skip_reads("no such tier"));
+        let Some(view) = view else {
+            assert!(unknown.expect("there are no names to know").is_none());
+            return;
+        };
+        let error = unknown.expect_err("no tier is called so");
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        view.set(&key("k"), fresh("v"), Condition::Always)
+            .await
+            .expect("the view writes");
+        assert!(t.delete(&key("k")).await.expect("the storage deletes"));
+        assert!(!view.has(&key("k")).await.expect("the view answers"));
+        assert_eq!(view.get_stats(), t.get_stats());
     }
 
     /// Concurrent increments are all counted, each once.
