@@ -6,7 +6,6 @@ use super::{DeleteReport, FallbackStorage, FirstError, is_trouble};
 use crate::error::{Operation, Result};
 use crate::key::CacheKey;
 use crate::layer::End;
-use crate::storage::CacheStorage;
 
 impl FallbackStorage {
     /// Deletes as [`delete`](CacheStorage::delete) does, and says which layers missed it.

@@ -6,7 +6,6 @@ use crate::error::{CacheError, ErrorKind, Operation, Result};
 use crate::fallback::DeleteReport;
 use crate::key::CacheKey;
 use crate::layer::{End, is_trouble};
-use crate::storage::CacheStorage;
 use crate::ttl::{TimeLeft, Ttl};
 
 impl TieredStorage {

@@ -29,7 +29,7 @@ impl Held {
             value,
             expires_at: entry.expires_at,
             created_at: entry.created_at,
-            tier: Some(backend),
+            tier: Some(entry.tier.unwrap_or(backend)),
         }
     }
 
