@@ -252,9 +252,7 @@ impl CacheService {
     }
 
     async fn read_for_load(&self, key: &CacheKey, options: &LoadOptions) -> Result<Option<Entry>> {
-        // Only a lookup tells when an entry without metadata ends.
-        let needs_end = options.eager.is_some() || self.keeps_decoded();
-        if needs_end {
+        if self.needs_end(options) {
             self.inner().lookup(key).await
         } else {
             self.inner().get(key).await
@@ -266,12 +264,17 @@ impl CacheService {
         keys: &[CacheKey],
         options: &LoadOptions,
     ) -> Vec<Result<Option<Entry>>> {
-        let needs_end = options.eager.is_some() || self.keeps_decoded();
-        if needs_end {
+        if self.needs_end(options) {
             self.inner().lookup_many(keys).await
         } else {
             self.inner().get_many(keys).await
         }
+    }
+
+    /// Whether a fresh value outlives its read, and its end has to be known. Only a lookup tells
+    /// that of an entry without metadata.
+    fn needs_end(&self, options: &LoadOptions) -> bool {
+        options.eager.is_some() || options.refresh || self.keeps_decoded()
     }
 
     fn held<T: Loadable>(&self, key: &CacheKey, entry: &Entry) -> Result<Held> {

@@ -1,13 +1,17 @@
 //! `get_or_load` over memory, with time moved by hand; timeouts run on tokio's paused clock.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use cache_core::{CacheError, CacheService, LoaderOutcome, ManualClock, mins};
 use cache_memory::MemoryCacheStorage;
 use cache_testkit::chaos::ChaosStorage;
 
 mod basics;
+mod stale;
 
 /// A service over memory that can go wrong, with a clock that is moved by hand.
 struct Fixture {
@@ -71,4 +75,9 @@ async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Lets a future go on as far as it gets at once.
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
 }

@@ -240,7 +240,7 @@ impl LoadBody {
         let held = Held::loaded(value, now);
         match entry {
             Ok(entry) => {
-                let kept = held.clone().until(entry.ttl.expiry(now));
+                let kept = held.clone().until(entry.deadlines(now));
                 Settled {
                     store: Store::Put {
                         entry,

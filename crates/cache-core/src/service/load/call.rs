@@ -327,8 +327,10 @@ impl<'a> Call<'a> {
                 changed.await;
                 continue;
             };
-            if timeout_at(alarm, changed).await.is_err() {
-                return self.take_late(flight).map(Some);
+            if timeout_at(alarm, changed).await.is_err()
+                && let Some(loaded) = self.take_late(flight)?
+            {
+                return Ok(Some(loaded));
             }
         }
     }
@@ -345,7 +347,7 @@ impl<'a> Call<'a> {
             .soft_timeout
             .is_some_and(|soft| loading.since + soft <= Instant::now());
         let revalidates = options.revalidate && !options.refresh;
-        if !options.allow_stale || !(revalidates || soft_is_over) {
+        if !self.takes_stored(existing) || !(revalidates || soft_is_over) {
             return None;
         }
         if revalidates || !options.cancel_on_timeout {
@@ -354,31 +356,51 @@ impl<'a> Call<'a> {
         self.show(existing, LoadStatus::Stale)
     }
 
-    /// When this caller stops waiting.
-    fn alarm(&self, loading: &Loading) -> Option<Instant> {
-        let options = self.options;
-        let since = *self.waiting_since.get_or_init(Instant::now);
-        let has_stale = loading.existing.is_some() && options.allow_stale;
-        let soft = options.soft_timeout.filter(|_| has_stale);
-        let soft = soft.map(|soft| loading.since + soft);
-        let hard = options.hard_timeout.map(|hard| since + hard);
-        [soft, hard, self.until].into_iter().flatten().min()
+    /// Whether this caller may have what is stored, by its age and by its own wish.
+    fn takes_stored(&self, existing: &Held) -> bool {
+        self.options.allow_stale && existing.is_servable(|| self.now())
     }
 
-    /// What this caller gets when it stops waiting.
-    fn take_late<T: Loadable>(&self, flight: &Flight) -> Result<Loaded<T>> {
-        let Phase::Loading(loading) = flight.phase() else {
-            return self.give_up(None, STORAGE_IS_SLOW);
+    /// When this caller looks whether it has waited long enough.
+    fn alarm(&self, loading: &Loading) -> Option<Instant> {
+        let existing = loading.existing.as_ref();
+        let has_stored = existing.is_some_and(|existing| self.takes_stored(existing));
+        let soft = self.options.soft_timeout.filter(|_| has_stored);
+        let soft = soft.map(|soft| loading.since + soft);
+        [soft, self.last_moment()].into_iter().flatten().min()
+    }
+
+    /// When this caller stops waiting, whatever it has.
+    fn last_moment(&self) -> Option<Instant> {
+        let since = *self.waiting_since.get_or_init(Instant::now);
+        let hard = self.options.hard_timeout.map(|hard| since + hard);
+        [hard, self.until].into_iter().flatten().min()
+    }
+
+    /// What this caller gets at its alarm; none where it has to look again.
+    fn take_late<T: Loadable>(&self, flight: &Flight) -> Result<Option<Loaded<T>>> {
+        let loading = match flight.phase() {
+            Phase::Reading => return self.give_up(None, STORAGE_IS_SLOW).map(Some),
+            Phase::Loading(loading) => loading,
+            // It has ended in this very moment.
+            Phase::Abandoned | Phase::Done(_) => return Ok(None),
         };
         if let Some(held) = &loading.loaded
             && let Some(loaded) = self.show(held, LoadStatus::Loaded)
         {
-            return Ok(loaded);
+            return Ok(Some(loaded));
+        }
+        let existing = loading.existing.as_ref();
+        let has_stored = existing.is_some_and(|existing| self.takes_stored(existing));
+        let is_over = self.last_moment().is_some_and(|end| end <= Instant::now());
+        if !has_stored && !is_over {
+            // The stale value that the soft timeout was for has ended meanwhile.
+            return Ok(None);
         }
         if !self.options.cancel_on_timeout {
             flight.crew().go_on();
         }
-        self.give_up(loading.existing.as_ref(), LOADER_IS_SLOW)
+        self.give_up(existing, LOADER_IS_SLOW).map(Some)
     }
 
     /// The end of a call whose time is over.
@@ -405,7 +427,7 @@ impl<'a> Call<'a> {
         error: CacheError,
     ) -> Result<Loaded<T>> {
         if let Some(existing) = existing
-            && self.options.allow_stale
+            && self.takes_stored(existing)
         {
             let is_fresh = existing.is_fresh(|| self.now());
             let status = if is_fresh {

@@ -17,6 +17,8 @@ pub(super) type AnyValue = Arc<dyn Any + Send + Sync>;
 pub(super) struct Held {
     value: AnyValue,
     pub(super) expires_at: Expiry,
+    /// Until when it may be served as stale.
+    stale_until: Expiry,
     pub(super) created_at: Option<Timestamp>,
     /// None for a value that was just loaded.
     pub(super) tier: Option<&'static str>,
@@ -28,6 +30,7 @@ impl Held {
         Self {
             value,
             expires_at: entry.expires_at,
+            stale_until: entry.stale_until,
             created_at: entry.created_at,
             tier: Some(entry.tier.unwrap_or(backend)),
         }
@@ -38,19 +41,29 @@ impl Held {
         Self {
             value,
             expires_at: Expiry::Never,
+            stale_until: Expiry::Never,
             created_at: Some(created_at),
             tier: None,
         }
     }
 
-    /// The same, fresh until then.
-    pub(super) fn until(mut self, expires_at: Expiry) -> Self {
+    /// The same, fresh until the first and stale until the second.
+    pub(super) fn until(mut self, (expires_at, stale_until): (Expiry, Expiry)) -> Self {
         self.expires_at = expires_at;
+        self.stale_until = stale_until;
         self
     }
 
     pub(super) fn is_fresh(&self, now: impl FnOnce() -> Timestamp) -> bool {
         match self.expires_at {
+            Expiry::At(end) => now() < end,
+            Expiry::Never | Expiry::AtServer => true,
+        }
+    }
+
+    /// Whether it may still be served at all: a load may take longer than its stale budget.
+    pub(super) fn is_servable(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        match self.stale_until {
             Expiry::At(end) => now() < end,
             Expiry::Never | Expiry::AtServer => true,
         }
