@@ -11,6 +11,7 @@ use cache_memory::MemoryCacheStorage;
 use cache_testkit::chaos::ChaosStorage;
 
 mod basics;
+mod failures;
 mod stale;
 
 /// A service over memory that can go wrong, with a clock that is moved by hand.

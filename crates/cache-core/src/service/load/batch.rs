@@ -272,11 +272,6 @@ impl<T: Loadable> Member<'_, T> {
                 self.flight = None;
                 Ok(None)
             }
-            Found::Mine(value, error) => {
-                self.answer = Some(self.call.instead(&value, error)?);
-                self.give_up();
-                Ok(None)
-            }
             Found::Load {
                 existing,
                 reason,

@@ -14,7 +14,7 @@ use super::held::{AnyValue, Held};
 use super::loaded::{LoadStatus, Loaded};
 use super::options::LoadOptions;
 use super::outcome::{IntoLoaderOutcome, LoadContext, LoadReason};
-use super::throttle::Instead;
+use super::throttle::{Instead, Throttled};
 use crate::clock::Timestamp;
 use crate::entry::{CodecId, Entry};
 use crate::error::{CacheError, ErrorKind, Operation, Result};
@@ -47,8 +47,6 @@ pub(super) struct Call<'a> {
 pub(super) enum Found {
     /// It is over for everybody.
     Over(Done),
-    /// This caller alone has its answer.
-    Mine(AnyValue, CacheError),
     /// Something has to be loaded.
     Load {
         existing: Option<Held>,
@@ -105,10 +103,6 @@ impl<'a> Call<'a> {
                         reason,
                         trouble,
                     } => (existing, reason, trouble),
-                    Found::Mine(value, error) => {
-                        self.abandon(fill);
-                        return self.instead(&value, error);
-                    }
                     Found::Over(done) => {
                         self.finish(fill, &done);
                         if let Some(loaded) = self.conclude(done)? {
@@ -200,7 +194,7 @@ impl<'a> Call<'a> {
             Err(error) if !is_trouble(error.kind()) => Found::Over(Done::Refused(error)),
             Err(error) => {
                 service.is_degraded(&error);
-                self.missing(Some(error))
+                self.missing(Some(error), wants_load)
             }
             Ok(Some(None)) if !wants_load => {
                 service.count_miss();
@@ -208,7 +202,7 @@ impl<'a> Call<'a> {
             }
             Ok(None | Some(None)) => {
                 service.count_miss();
-                self.missing(None)
+                self.missing(None, wants_load)
             }
             Ok(Some(Some((held, entry)))) if held.is_fresh(|| self.now()) => {
                 service.keep_decoded(self.key, fill, &held, entry.value.len());
@@ -242,23 +236,20 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn missing(&self, trouble: Option<CacheError>) -> Found {
-        if self.options.refresh {
+    fn missing(&self, trouble: Option<CacheError>, wants_load: bool) -> Found {
+        if wants_load {
             return Found::load(None, LoadReason::Refresh);
         }
         if let Some(throttled) = self.service.throttled(self.key) {
-            match throttled.instead {
-                Instead::Fallback(value) => {
-                    return Found::Over(Done::Failed(Failed {
-                        error: throttled.error,
-                        existing: None,
-                        fallback: Some(value),
-                    }));
+            let Throttled { error, instead, .. } = throttled;
+            match instead {
+                Instead::Fallback(value) if (*value).type_id() == self.type_id => {
+                    return Found::Over(Done::Throttled(error, Some(value)));
                 }
-                Instead::Default(value) if self.options.default.is_some() => {
-                    return Found::Mine(value, throttled.error);
+                Instead::Default if self.options.default.is_some() => {
+                    return Found::Over(Done::Throttled(error, None));
                 }
-                Instead::Default(_) | Instead::Stale => {}
+                Instead::Fallback(_) | Instead::Default | Instead::Stale => {}
             }
         }
         Found::Load {
@@ -450,11 +441,7 @@ impl<'a> Call<'a> {
     }
 
     /// A value that is not the cache's.
-    pub(super) fn instead<T: Loadable>(
-        &self,
-        value: &AnyValue,
-        error: CacheError,
-    ) -> Result<Loaded<T>> {
+    fn instead<T: Loadable>(&self, value: &AnyValue, error: CacheError) -> Result<Loaded<T>> {
         let Ok(value) = Arc::clone(value).downcast() else {
             return Err(error);
         };
@@ -495,6 +482,12 @@ impl<'a> Call<'a> {
                 trouble: None,
             })),
             Done::Refused(error) => Err(error),
+            Done::Throttled(..) if options.refresh => Ok(None),
+            Done::Throttled(error, fallback) => {
+                let default = options.default.as_ref().map(|default| &default.0);
+                let instead = fallback.as_ref().or(default);
+                instead.map(|value| self.instead(value, error)).transpose()
+            }
             Done::Failed(failed) => self.conclude_failed(failed).map(Some),
         }
     }
@@ -507,12 +500,10 @@ impl<'a> Call<'a> {
         } = failed;
         let taken = self.without_load(existing.as_ref(), fallback.as_ref(), error)?;
         if taken.status == LoadStatus::Default
-            && let (None, Some(default), Some(error)) =
-                (fallback, &self.options.default, &taken.trouble)
+            && let (None, Some(error)) = (fallback, &taken.trouble)
         {
-            let instead = Instead::Default(Arc::clone(&default.0));
             self.service
-                .throttle(self.key, error, instead, self.options.throttle);
+                .throttle(self.key, error, Instead::Default, self.options.throttle);
         }
         Ok(taken)
     }

@@ -68,6 +68,9 @@ pub(super) enum Done {
     Refused(CacheError),
     /// With a load that failed.
     Failed(Failed),
+    /// With nothing, and a load that failed a while ago and is not tried again: with the loader's
+    /// own value, or each caller's default.
+    Throttled(CacheError, Option<AnyValue>),
 }
 
 /// A load that failed, and what can be served instead.

@@ -226,8 +226,8 @@ impl LoadOptionsBuilder {
         self
     }
 
-    /// The value to return where the loader fails and there is no stale one. It is never stored;
-    /// this process keeps it for the throttle. Must be of the type that the call returns.
+    /// The value to return where the loader fails and there is no stale one. It is never stored,
+    /// and other callers get their own. Must be of the type that the call returns.
     pub fn or_default<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.options.default = Some(DefaultValue(Arc::new(value)));
         self

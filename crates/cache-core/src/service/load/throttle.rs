@@ -30,8 +30,8 @@ pub(super) enum Instead {
     Stale,
     /// The failed loader's own value, to everybody.
     Fallback(AnyValue),
-    /// A caller's default, to those who have one.
-    Default(AnyValue),
+    /// Each caller's own default.
+    Default,
 }
 
 impl Throttles {
