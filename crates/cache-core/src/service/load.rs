@@ -296,14 +296,28 @@ impl CacheService {
         self.shared.throttles.get(key, now)
     }
 
-    fn throttle(&self, key: &CacheKey, error: &CacheError, instead: Instead, span: Duration) {
+    /// Remembers a failure, unless the key was written since `fill` began: what was written is not
+    /// to be hidden by what failed before.
+    fn throttle(
+        &self,
+        (key, fill): (&CacheKey, &Fill<Flight>),
+        error: &CacheError,
+        instead: Instead,
+        span: Duration,
+    ) {
         let now = self.inner().info().clock.now();
-        let failure = (error.clone(), instead);
-        self.shared.throttles.remember(key, failure, now, span);
+        let throttles = &self.shared.throttles;
+        self.fills().store_at_once(key, fill, || {
+            throttles.remember(key, (error.clone(), instead), now, span);
+        });
     }
 
-    fn forget_failure(&self, key: &CacheKey) {
-        self.shared.throttles.forget(key);
+    /// Forgets the failure of a key that was loaded, unless it was written since `fill` began: the
+    /// failure may be of a load after that.
+    fn forget_failure(&self, key: &CacheKey, fill: &Fill<Flight>) {
+        let throttles = &self.shared.throttles;
+        self.fills()
+            .store_at_once(key, fill, || throttles.forget(key));
     }
 
     fn load_failed(&self, failure: &LoadFailure<'_>) {

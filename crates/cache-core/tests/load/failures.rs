@@ -1,10 +1,13 @@
 //! What failed loads leave behind.
 
-use cache_core::{LoadOptions, LoadStatus, LoaderOutcome, Operation, millis};
+use std::sync::Arc;
+
+use cache_core::{LoadOptions, LoadStatus, LoaderOutcome, Operation, millis, mins};
 use cache_testkit::chaos::Plan;
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 
-use super::{Fixture, Source, settle};
+use super::{Fixture, Source, poll_once, settle};
 
 fn with_default(value: u64) -> LoadOptions {
     let options = LoadOptions::builder().or_default(value).build();
@@ -98,5 +101,49 @@ async fn a_refresh_that_joins_a_read_is_not_throttled() {
     t.chaos.release();
     assert_eq!(*refresh.await.unwrap().unwrap(), 2);
     assert_eq!(*first.await.unwrap().unwrap(), 2);
+    assert_eq!(source.loads(), 1);
+}
+
+#[tokio::test]
+async fn a_default_throttles_nothing_that_was_written_meanwhile() {
+    let t = Fixture::new();
+    let source = Source::default();
+    let options = with_default(1);
+    let call = || {
+        let source = source.clone();
+        t.cache
+            .load("k", &options, move |_| async move { source.down() })
+    };
+    let mut first = Box::pin(call());
+    assert!(poll_once(&mut first).await.is_pending());
+    settle().await;
+    t.cache.delete("k").await.unwrap();
+    first.await.unwrap();
+    call().await.unwrap();
+    assert_eq!(source.loads(), 2);
+}
+
+#[tokio::test]
+async fn a_load_from_before_a_write_does_not_end_the_throttle_of_one_after_it() {
+    let t = Fixture::new();
+    let source = Source::default();
+    let go = Arc::new(Notify::new());
+    let goes = Arc::clone(&go);
+    let mut old = Box::pin(t.cache.get_or_load("k", |_| async move {
+        goes.notified().await;
+        LoaderOutcome::value(1u64)
+    }));
+    assert!(poll_once(&mut old).await.is_pending());
+    t.cache.set("k", &2u64).await.unwrap();
+    t.clock.advance(mins(2));
+    let call = || {
+        let source = source.clone();
+        t.cache
+            .get_or_load("k", move |_| async move { source.down() })
+    };
+    assert_eq!(*call().await.unwrap(), 2);
+    go.notify_one();
+    assert_eq!(*old.await.unwrap(), 1);
+    assert_eq!(*call().await.unwrap(), 2);
     assert_eq!(source.loads(), 1);
 }

@@ -203,7 +203,7 @@ impl LoadBody {
             } => self.value(job, Arc::new(value), (ttl, stale_for), "value"),
             LoaderOutcome::DoNotStore(value) => {
                 self.told("do_not_store");
-                self.service.forget_failure(&job.key);
+                self.service.forget_failure(&job.key, &job.fill);
                 let held = Held::loaded(Arc::new(value), self.service.now());
                 Settled {
                     store: Store::Nothing,
@@ -234,7 +234,7 @@ impl LoadBody {
         outcome: &'static str,
     ) -> Settled {
         self.told(outcome);
-        self.service.forget_failure(&job.key);
+        self.service.forget_failure(&job.key, &job.fill);
         let now = self.service.now();
         let entry = self.entry(job, &*value, spans);
         let held = Held::loaded(value, now);
@@ -278,7 +278,7 @@ impl LoadBody {
 
     fn absent(&self, job: &Job, span: Option<Duration>) -> Settled {
         self.told("absent");
-        self.service.forget_failure(&job.key);
+        self.service.forget_failure(&job.key, &job.fill);
         let marker = |span| NewEntry::stale(Bytes::new(), span).ok();
         let store = match (span.and_then(marker), &job.existing) {
             (Some(entry), _) => Store::Put {
@@ -305,17 +305,20 @@ impl LoadBody {
             error: &error,
             background: self.crew().is_empty(),
         });
-        let instead = match (&job.existing, &fallback) {
-            (Some(_), _) => Some(Instead::Stale),
-            (None, Some(value)) => Some(Instead::Fallback(Arc::clone(value))),
-            (None, None) => None,
+        let now = self.service.now();
+        let existing = job.existing.as_ref();
+        let has_stored = existing.is_some_and(|existing| existing.is_servable(|| now));
+        let has_default = self.options.default.is_some() || job.fill.payload.has_default();
+        let instead = match &fallback {
+            _ if has_stored => Some(Instead::Stale),
+            Some(value) => Some(Instead::Fallback(Arc::clone(value))),
+            None if has_default => Some(Instead::Default),
+            None => None,
         };
         if let Some(instead) = instead {
             let span = self.options.throttle;
-            // What was written since is not to be hidden by what failed before.
-            self.service.fills().store_at_once(&job.key, &job.fill, || {
-                self.service.throttle(&job.key, &error, instead, span);
-            });
+            self.service
+                .throttle((&job.key, &job.fill), &error, instead, span);
         }
         Settled {
             store: Store::Nothing,

@@ -142,8 +142,7 @@ impl<'a> Call<'a> {
     }
 
     fn enter_with(&self, flight: impl FnOnce() -> Flight) -> (Seat, bool) {
-        let (type_id, refresh) = (self.type_id, self.options.refresh);
-        let suits = |flight: &Flight| flight.try_join(type_id, refresh);
+        let suits = |flight: &Flight| flight.try_join(self.type_id, self.options);
         let (fill, is_new) = self.service.fills().join_or_begin(self.key, suits, flight);
         (Seat(fill), is_new)
     }
@@ -488,24 +487,16 @@ impl<'a> Call<'a> {
                 let instead = fallback.as_ref().or(default);
                 instead.map(|value| self.instead(value, error)).transpose()
             }
-            Done::Failed(failed) => self.conclude_failed(failed).map(Some),
+            Done::Failed(failed) => {
+                let Failed {
+                    error,
+                    existing,
+                    fallback,
+                } = failed;
+                self.without_load(existing.as_ref(), fallback.as_ref(), error)
+                    .map(Some)
+            }
         }
-    }
-
-    fn conclude_failed<T: Loadable>(&self, failed: Failed) -> Result<Loaded<T>> {
-        let Failed {
-            error,
-            existing,
-            fallback,
-        } = failed;
-        let taken = self.without_load(existing.as_ref(), fallback.as_ref(), error)?;
-        if taken.status == LoadStatus::Default
-            && let (None, Some(error)) = (fallback, &taken.trouble)
-        {
-            self.service
-                .throttle(self.key, error, Instead::Default, self.options.throttle);
-        }
-        Ok(taken)
     }
 
     pub(super) fn key(&self) -> &'a CacheKey {

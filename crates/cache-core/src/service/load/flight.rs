@@ -10,6 +10,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::held::{AnyValue, Held};
+use super::options::LoadOptions;
 use crate::error::CacheError;
 use crate::fills::Fill;
 
@@ -28,6 +29,8 @@ pub(crate) struct Flight {
     crew: CrewOf,
     /// Somebody wants a new value, whatever the read finds.
     wants_load: AtomicBool,
+    /// Somebody who joined has a default.
+    has_default: AtomicBool,
 }
 
 /// Where a flight stands.
@@ -116,18 +119,26 @@ impl Flight {
             changed: Notify::new(),
             crew,
             wants_load: AtomicBool::new(false),
+            has_default: AtomicBool::new(false),
         }
     }
 
     /// Takes a seat for a caller that wants a value of this type, if it can still be had.
-    pub(super) fn try_join(&self, type_id: TypeId, wants_load: bool) -> bool {
+    pub(super) fn try_join(&self, type_id: TypeId, options: &LoadOptions) -> bool {
         if self.type_id != type_id || !self.crew().try_join() {
             return false;
         }
-        if wants_load {
+        if options.refresh {
             self.wants_load.store(true, Ordering::Release);
         }
+        if options.default.is_some() {
+            self.has_default.store(true, Ordering::Release);
+        }
         true
+    }
+
+    pub(super) fn has_default(&self) -> bool {
+        self.has_default.load(Ordering::Acquire)
     }
 
     pub(super) fn wants_load(&self) -> bool {
