@@ -114,9 +114,15 @@ impl LoadBody {
         &self,
         produce: impl Future<Output = Vec<Result<LoaderOutcome<T>>>> + Send,
     ) {
-        let outcomes = match self.produced(produce).await {
-            Ok(outcomes) => outcomes,
+        let produced = self.produced(produce).await;
+        if !self.crew.comes_back() {
+            // What comes back in the moment in which the last caller leaves is older than what
+            // the next one loads.
+            return;
+        }
+        let outcomes = match produced {
             Err(Unfinished::Cancelled) => return,
+            Ok(outcomes) => outcomes,
             Err(unfinished) => {
                 let error = self.unfinished(&unfinished);
                 let failed = || Err(error.clone());

@@ -134,6 +134,9 @@ impl Flight {
         if options.default.is_some() {
             self.has_default.store(true, Ordering::Release);
         }
+        if options.complete_in_background {
+            self.crew.go_on();
+        }
         true
     }
 
@@ -260,6 +263,17 @@ impl Crew {
     /// Whether there is one caller, which is then the one that asks.
     pub(super) fn is_one(&self) -> bool {
         self.callers.load(Ordering::Acquire) == 1
+    }
+
+    /// The loader has come back: from now on the load goes on, and can be joined, until its value
+    /// is stored. False where its callers had left, so that another load may have begun.
+    pub(super) fn comes_back(&self) -> bool {
+        if !self.try_join() {
+            return false;
+        }
+        self.go_on();
+        self.leave();
+        true
     }
 
     /// Whether nobody waits for the load.
