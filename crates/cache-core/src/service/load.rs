@@ -166,6 +166,7 @@ impl CacheService {
         let key = self.key(key);
         self.check(&key)?;
         if let Some(value) = self.decoded(&key).as_ref().and_then(Held::value) {
+            self.count_hit();
             return Ok(Some(value));
         }
         let reading = AloneReading::begin(self, &key);
@@ -338,9 +339,7 @@ impl CacheService {
     #[cfg(feature = "decoded")]
     fn decoded(&self, key: &CacheKey) -> Option<Held> {
         let clock = &self.inner().info().clock;
-        let held = self.shared.decoded.as_ref()?.get(key, || clock.now())?;
-        self.count_hit();
-        Some(held)
+        self.shared.decoded.as_ref()?.get(key, || clock.now())
     }
 
     #[cfg(feature = "decoded")]

@@ -13,6 +13,7 @@ use cache_testkit::chaos::ChaosStorage;
 mod basics;
 mod failures;
 mod leaving;
+mod overtaken;
 mod stale;
 
 /// A service over memory that can go wrong, with a clock that is moved by hand.

@@ -115,7 +115,7 @@ impl LoadBody {
         produce: impl Future<Output = Vec<Result<LoaderOutcome<T>>>> + Send,
     ) {
         let produced = self.produced(produce).await;
-        if !self.crew.comes_back() {
+        if !self.crew().comes_back() {
             // What comes back in the moment in which the last caller leaves is older than what
             // the next one loads.
             return;

@@ -78,11 +78,7 @@ impl<'a> Call<'a> {
         F: Future<Output = O> + Send + 'static,
         O: IntoLoaderOutcome<Value = T> + Send + 'static,
     {
-        let decoded = self.decoded();
-        if let Some(hit) = &decoded
-            && !self.is_due(hit)
-            && let Some(loaded) = self.show(hit, LoadStatus::Fresh)
-        {
+        if let Some(loaded) = self.decoded_now() {
             return Ok(loaded);
         }
         let mut loader = Some(loader);
@@ -90,8 +86,8 @@ impl<'a> Call<'a> {
             let (seat, is_new) = self.enter();
             let fill = &seat.0;
             if is_new {
-                let found = match &decoded {
-                    Some(hit) => eager(hit),
+                let found = match self.decoded::<T>() {
+                    Some(hit) => self.fresh(hit, false),
                     None => match self.read(fill).await {
                         Some(read) => self.judge::<T>(fill, read),
                         None => return self.give_up(None, STORAGE_IS_SLOW),
@@ -217,7 +213,7 @@ impl<'a> Call<'a> {
             return Found::load(Some(held), LoadReason::Refresh);
         }
         if self.is_due(&held) {
-            return eager(&held);
+            return Found::load(Some(held), LoadReason::Eager);
         }
         Found::Over(Done::Read(held, None))
     }
@@ -505,18 +501,22 @@ impl<'a> Call<'a> {
 
     /// The value that is kept decoded, if nothing is to be loaded.
     pub(super) fn decoded_now<T: Loadable>(&self) -> Option<Loaded<T>> {
-        let hit = self.decoded()?;
+        let hit = self.decoded::<T>()?;
         if self.is_due(&hit) {
             return None;
         }
+        self.service.count_hit();
         self.show(&hit, LoadStatus::Fresh)
     }
 
-    fn decoded(&self) -> Option<Held> {
+    /// The value that is kept decoded as this type. In a flight, ask once it has begun: a write
+    /// after that keeps later callers from it, and one before it has forgotten the value.
+    fn decoded<T: Loadable>(&self) -> Option<Held> {
         if self.options.refresh {
             return None;
         }
-        self.service.decoded(self.key)
+        let hit = self.service.decoded(self.key)?;
+        hit.value::<T>().is_some().then_some(hit)
     }
 
     /// Whether a fresh value is old enough to be loaded anew in the background.
@@ -564,10 +564,6 @@ impl Found {
             trouble: None,
         }
     }
-}
-
-fn eager(hit: &Held) -> Found {
-    Found::load(Some(hit.clone()), LoadReason::Eager)
 }
 
 /// The first caller while it reads. Dropped before it is over, others begin again.

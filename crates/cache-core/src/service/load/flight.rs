@@ -135,7 +135,7 @@ impl Flight {
             self.has_default.store(true, Ordering::Release);
         }
         if options.complete_in_background {
-            self.crew.go_on();
+            self.crew().go_on();
         }
         true
     }

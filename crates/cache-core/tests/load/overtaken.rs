@@ -1,0 +1,72 @@
+//! Values kept decoded, and what overtakes them.
+
+use std::sync::Arc;
+
+use cache_core::{DecodedOptions, LoadOptions, LoaderOutcome, Operation, mins, secs};
+use cache_testkit::chaos::Plan;
+use tokio::sync::Notify;
+
+use super::{Fixture, Source, poll_once, settle};
+
+fn decoded() -> Fixture {
+    let options = DecodedOptions::new().ttl_cap(mins(5));
+    Fixture::with(|builder| builder.decoded(options))
+}
+
+#[tokio::test]
+async fn a_value_that_was_kept_decoded_is_not_served_after_a_delete_by_a_call_from_before_it() {
+    let t = decoded();
+    let eager = LoadOptions::builder().eager_refresh(0.5).build().unwrap();
+    let load = t
+        .cache
+        .get_or_load_with("k", &eager, |_| async { LoaderOutcome::value(1u64) });
+    assert_eq!(*load.await.unwrap(), 1);
+    t.clock.advance(secs(40));
+    t.chaos.add(Plan::hang().on(Operation::Lookup).nth(1));
+    let refresh = LoadOptions::builder().refresh().build().unwrap();
+    let reading = t
+        .cache
+        .get_or_load_with("k", &refresh, |_| async { LoaderOutcome::value(9u64) });
+    let mut reading = Box::pin(reading);
+    assert!(poll_once(&mut reading).await.is_pending());
+    let go = Arc::new(Notify::new());
+    let goes = Arc::clone(&go);
+    let before = t.cache.get_or_load_with("k", &eager, |_| async move {
+        goes.notified().await;
+        LoaderOutcome::value(2u64)
+    });
+    let mut before = Box::pin(before);
+    assert!(poll_once(&mut before).await.is_pending());
+    t.cache.delete("k").await.unwrap();
+    drop(reading);
+    let is_over = poll_once(&mut before).await.is_ready();
+    let after = t
+        .cache
+        .get_or_load("k", |_| async { LoaderOutcome::value(3u64) });
+    let mut after = Box::pin(after);
+    let _ = poll_once(&mut after).await;
+    settle().await;
+    go.notify_one();
+    assert!(*after.await.unwrap() > 1);
+    if !is_over {
+        before.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_is_kept_as_another_type_is_read() {
+    let t = decoded();
+    t.cache.set("k", &7u64).await.unwrap();
+    assert_eq!(
+        t.cache.get_arc::<u64>("k").await.unwrap().as_deref(),
+        Some(&7)
+    );
+    let source = Source::default();
+    let asks = source.clone();
+    let load = t.cache.get_or_load("k", move |_| async move {
+        asks.asked();
+        LoaderOutcome::value(8i64)
+    });
+    assert_eq!(*load.await.unwrap(), 7);
+    assert_eq!(source.loads(), 0);
+}
