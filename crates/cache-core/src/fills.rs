@@ -104,6 +104,23 @@ impl<F: Send + Sync> Fills<F> {
         drop(shard);
     }
 
+    /// Tells that the value of `fill` was stored: the other fills under way, which may have read
+    /// what was there before, will store nothing. Runs `then` with that, which must not wait and
+    /// knows nothing of locks. Neither happens if the fill is doomed itself.
+    #[cfg(feature = "decoded")]
+    pub(crate) fn overtake(&self, key: &CacheKey, fill: &Fill<F>, then: impl FnOnce()) {
+        let shard = self.shard(key);
+        if fill.is_doomed() {
+            return;
+        }
+        let others = shard.get(key).into_iter().flat_map(|slot| &slot.fills);
+        for other in others.filter(|other| !std::ptr::eq(Arc::as_ptr(other), fill)) {
+            other.doom();
+        }
+        then();
+        drop(shard);
+    }
+
     /// Begins a write of `key`. The fills under way are doomed, and none of them is storing any
     /// more when this returns.
     pub(crate) async fn write(&self, key: &CacheKey) -> Writing<'_, F> {

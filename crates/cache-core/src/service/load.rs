@@ -351,6 +351,22 @@ impl CacheService {
         }
     }
 
+    /// Keeps a value decoded that was just stored. Without one, what was kept is not right any
+    /// more.
+    #[cfg(feature = "decoded")]
+    fn has_stored(&self, key: &CacheKey, fill: &Fill<Flight>, held: Option<(Held, usize)>) {
+        let Some(decoded) = &self.shared.decoded else {
+            return;
+        };
+        let now = self.inner().info().clock.now();
+        self.fills().overtake(key, fill, || {
+            decoded.forget(key);
+            if let Some((held, bytes)) = held {
+                decoded.keep(key, &held, bytes, now);
+            }
+        });
+    }
+
     #[cfg(feature = "decoded")]
     fn forget_decoded(&self, key: &CacheKey) {
         if let Some(decoded) = &self.shared.decoded {
@@ -417,6 +433,8 @@ impl CacheService {
     }
 
     fn keep_decoded(&self, _: &CacheKey, _: &Fill<Flight>, _: &Held, _: usize) {}
+
+    fn has_stored(&self, _: &CacheKey, _: &Fill<Flight>, _: Option<(Held, usize)>) {}
 
     fn forget_decoded(&self, _: &CacheKey) {}
 }

@@ -70,3 +70,23 @@ async fn a_value_that_is_kept_as_another_type_is_read() {
     assert_eq!(*load.await.unwrap(), 7);
     assert_eq!(source.loads(), 0);
 }
+
+#[tokio::test]
+async fn a_read_from_before_a_refresh_is_not_kept_after_it() {
+    let t = decoded();
+    t.cache.set("k", &1u64).await.unwrap();
+    t.chaos.add(Plan::hang_after().on(Operation::Lookup).nth(1));
+    let mut read = Box::pin(t.cache.get_arc::<u64>("k"));
+    assert!(poll_once(&mut read).await.is_pending());
+    let refresh = LoadOptions::builder().refresh().build().unwrap();
+    let load = t
+        .cache
+        .get_or_load_with("k", &refresh, |_| async { LoaderOutcome::value(2u64) });
+    assert_eq!(*load.await.unwrap(), 2);
+    t.chaos.release();
+    read.await.unwrap();
+    assert_eq!(
+        t.cache.get_arc::<u64>("k").await.unwrap().as_deref(),
+        Some(&2)
+    );
+}

@@ -339,9 +339,6 @@ impl LoadBody {
     /// Stores unless the key was written since the load began; the trouble, if there was any.
     async fn store(&self, job: &Job, store: Store) -> Option<CacheError> {
         let storage = self.service.inner();
-        if !matches!(store, Store::Nothing) {
-            self.service.forget_decoded(&job.key);
-        }
         let (stored, held) = match store {
             Store::Nothing => return None,
             Store::Delete => {
@@ -358,19 +355,12 @@ impl LoadBody {
                 (stored, held.map(|held| (held, length)))
             }
         };
-        match stored? {
-            Ok(()) => {
-                if let Some((held, length)) = held {
-                    self.service
-                        .keep_decoded(&job.key, &job.fill, &held, length);
-                }
-                None
-            }
-            Err(error) => {
-                self.service.is_degraded(&error);
-                Some(error)
-            }
-        }
+        let stored = stored?;
+        let held = held.filter(|_| stored.is_ok());
+        self.service.has_stored(&job.key, &job.fill, held);
+        let error = stored.err()?;
+        self.service.is_degraded(&error);
+        Some(error)
     }
 
     fn told(&self, outcome: &'static str) {
