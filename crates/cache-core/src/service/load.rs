@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::{CacheService, no_ttl};
 use crate::entry::Entry;
 use crate::error::{CacheError, ConfigurationError, Operation, Result};
@@ -198,6 +200,10 @@ impl CacheService {
         if let (Some(fresh), Some(stale_for)) = (ttl.as_duration(), stale_for) {
             let kept = Ttl::new(fresh.saturating_add(stale_for));
             kept.map_err(|error| refused(CacheError::from(error)))?;
+        }
+        // Waiting for so long is the runtime's business, even for what is then found.
+        if options.limits_time() && Handle::try_current().is_err() {
+            return Err(body::no_runtime());
         }
         if let Some(default) = &options.default
             && (*default.0).type_id() != TypeId::of::<T>()

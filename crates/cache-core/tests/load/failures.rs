@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use cache_core::{LoadOptions, LoadStatus, LoaderOutcome, Operation, millis, mins};
+use cache_core::{
+    ErrorKind, LoadOptions, LoadStatus, LoaderOutcome, Operation, Ttl, millis, mins, secs,
+};
 use cache_testkit::chaos::Plan;
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use tokio::sync::Notify;
 
 use super::{Fixture, Source, poll_once, settle};
@@ -146,4 +148,33 @@ async fn a_load_from_before_a_write_does_not_end_the_throttle_of_one_after_it() 
     assert_eq!(*old.await.unwrap(), 1);
     assert_eq!(*call().await.unwrap(), 2);
     assert_eq!(source.loads(), 1);
+}
+
+#[tokio::test]
+async fn that_there_is_nothing_for_ever_is_remembered() {
+    let t = Fixture::new();
+    let source = Source::default();
+    for _ in 0..2 {
+        let source = source.clone();
+        let call = t.cache.get_or_load("k", move |_| async move {
+            source.asked();
+            LoaderOutcome::<u64>::AbsentFor(Ttl::FOREVER)
+        });
+        assert_eq!(call.await.unwrap_err().kind(), ErrorKind::Absent);
+    }
+    assert_eq!(source.loads(), 1);
+}
+
+#[test]
+fn a_call_with_a_deadline_is_refused_outside_of_a_runtime() {
+    let t = Fixture::new();
+    let options = LoadOptions::builder()
+        .with_deadline(secs(1))
+        .build()
+        .unwrap();
+    let call = t
+        .cache
+        .get_or_load_with("k", &options, |_| async { LoaderOutcome::value(1u64) });
+    let error = call.now_or_never().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
 }

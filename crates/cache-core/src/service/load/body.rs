@@ -102,9 +102,7 @@ impl LoadBody {
         }
         let body = Ended(self);
         let Ok(runtime) = Handle::try_current() else {
-            let message = "get_or_load needs a tokio runtime to load in";
-            return Err(CacheError::new(ErrorKind::Configuration, message)
-                .with_operation(Operation::GetOrLoad));
+            return Err(no_runtime());
         };
         drop(runtime.spawn(async move { body.0.run(produce).await }));
         Ok(())
@@ -217,7 +215,9 @@ impl LoadBody {
                 }
             }
             LoaderOutcome::Absent => self.absent(job, self.options.absent_for),
-            LoaderOutcome::AbsentFor(ttl) => self.absent(job, ttl.as_duration()),
+            LoaderOutcome::AbsentFor(ttl) => {
+                self.absent(job, Some(ttl.as_duration().unwrap_or(Ttl::MAX)))
+            }
             LoaderOutcome::NotModified => match job.existing.as_ref().and_then(Held::value::<T>) {
                 Some(value) => self.value(job, value, (None, None), "not_modified"),
                 None => {
@@ -371,6 +371,11 @@ impl LoadBody {
             background,
         });
     }
+}
+
+pub(super) fn no_runtime() -> CacheError {
+    let message = "get_or_load needs a tokio runtime to load in";
+    CacheError::new(ErrorKind::Configuration, message).with_operation(Operation::GetOrLoad)
 }
 
 /// Ends the flights whatever happens to the task: callers never wait for a load that is gone.

@@ -107,6 +107,11 @@ impl LoadOptions {
         self.hard_timeout
     }
 
+    /// Whether a call may end before its load does.
+    pub(crate) fn limits_time(&self) -> bool {
+        self.deadline.is_some() || self.soft_timeout.is_some() || self.hard_timeout.is_some()
+    }
+
     /// Whether values are kept long enough to be served stale, as far as these options say.
     pub(crate) fn needs_creation_time(&self) -> bool {
         self.eager.is_some()

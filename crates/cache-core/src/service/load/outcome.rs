@@ -36,7 +36,7 @@ pub enum LoaderOutcome<T> {
     /// There is nothing under this key, which is remembered for a while
     /// ([`absent_for`](crate::LoadOptionsBuilder::absent_for)).
     Absent,
-    /// There is nothing under this key, which is remembered for so long.
+    /// There is nothing under this key, which is remembered for so long; for ever is ten years.
     AbsentFor(Ttl),
     /// The value that the loader was shown is still right: it is stored anew, for a whole time to
     /// live. A failure where it was shown none.
