@@ -113,7 +113,7 @@ impl<F: Send + Sync> Fills<F> {
         if fill.is_doomed() {
             return;
         }
-        let others = shard.get(key).into_iter().flat_map(|slot| &slot.fills);
+        let others = shard.get(key).into_iter().flat_map(Slot::fills);
         for other in others.filter(|other| !std::ptr::eq(Arc::as_ptr(other), fill)) {
             other.doom();
         }
@@ -157,6 +157,15 @@ impl<F: Send + Sync> Fills<F> {
         };
         all_doomed(self.take_within(scope)).await;
         clearing
+    }
+
+    /// How many keys have a fill or a write under way.
+    pub(crate) fn len(&self) -> usize {
+        let lock = |shard: &Mutex<Shard<F>>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.len()
+        };
+        self.shards.iter().map(lock).sum()
     }
 
     /// Takes the fills within `scope` out of everybody's sight.

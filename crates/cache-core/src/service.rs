@@ -734,6 +734,7 @@ impl fmt::Debug for CacheService {
             .field("codec", &self.shared.codec)
             .field("ttl", &self.shared.ttl)
             .field("on_trouble", &self.shared.on_trouble)
+            .field("keys_under_way", &self.shared.fills.len())
             .field("storage", &self.shared.storage)
             .finish_non_exhaustive()
     }

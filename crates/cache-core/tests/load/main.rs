@@ -11,6 +11,7 @@ use cache_memory::MemoryCacheStorage;
 use cache_testkit::chaos::ChaosStorage;
 
 mod basics;
+mod batches;
 mod failures;
 mod leaving;
 mod overtaken;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::body::{Job, LoadBody};
 use super::call::{Call, Found, Loadable};
-use super::flight::{Crew, Phase, Seat};
+use super::flight::{Crew, Host, Phase, Seat};
 use super::held::Held;
 use super::loaded::Loaded;
 use super::options::LoadOptions;
@@ -98,9 +98,16 @@ impl CacheService {
         }
         let distinct: Vec<CacheKey> = names.keys().cloned().collect();
         let mut batch = Batch::<T>::new(self, &distinct, options);
-        batch.read().await?;
-        batch.load(names, loader)?;
-        let found = batch.wait().await?;
+        let mut loader = Some(loader);
+        loop {
+            batch.read().await?;
+            batch.load(&mut names, &mut loader)?;
+            if batch.wait().await? {
+                break;
+            }
+            // What others have given up is ours to load, or to wait for once more.
+        }
+        let found = batch.found();
         let value = |key| found.get(key).cloned().flatten();
         Ok(keys.iter().map(value).collect())
     }
@@ -126,7 +133,7 @@ struct Missing {
 struct Batch<'a, T> {
     service: &'a CacheService,
     options: &'a LoadOptions,
-    crew: Arc<Crew>,
+    host: Host,
     members: Vec<Member<'a, T>>,
     trouble: Option<CacheError>,
 }
@@ -143,7 +150,7 @@ impl<'a, T: Loadable> Batch<'a, T> {
         Self {
             service,
             options,
-            crew: Arc::default(),
+            host: Host::new(),
             members: keys.iter().map(member).collect(),
             trouble: None,
         }
@@ -154,7 +161,7 @@ impl<'a, T: Loadable> Batch<'a, T> {
     async fn read(&mut self) -> Result<()> {
         while self.members.iter().any(Member::is_new) {
             let own: Vec<usize> = (0..self.members.len())
-                .filter(|&position| self.members[position].board(&self.crew))
+                .filter(|&position| self.members[position].board(self.host.crew()))
                 .collect();
             self.read_own(&own).await?;
             // What others have given up is ours to read.
@@ -183,7 +190,11 @@ impl<'a, T: Loadable> Batch<'a, T> {
     }
 
     /// Loads what is missing, in one load.
-    fn load<K, L, F, P, E>(&mut self, mut names: HashMap<CacheKey, K>, loader: L) -> Result<()>
+    fn load<K, L, F, P, E>(
+        &mut self,
+        names: &mut HashMap<CacheKey, K>,
+        loader: &mut Option<L>,
+    ) -> Result<()>
     where
         K: Into<CacheKey> + Send + 'static,
         L: FnOnce(Vec<K>) -> F + Send + 'static,
@@ -191,6 +202,11 @@ impl<'a, T: Loadable> Batch<'a, T> {
         P: IntoIterator<Item = (K, T)> + Send + 'static,
         E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
     {
+        let missing = |member: &&Member<'_, T>| member.missing.is_some();
+        let Some(first) = self.members.iter().find(missing) else {
+            return Ok(());
+        };
+        let loader = loader.take().ok_or_else(|| first.call.runtime_ended())?;
         let (mut jobs, mut asked, mut is_eager) = (Vec::new(), Vec::new(), true);
         for member in &mut self.members {
             if let Some((job, eager)) = member.job()
@@ -200,9 +216,6 @@ impl<'a, T: Loadable> Batch<'a, T> {
                 jobs.push(job);
                 is_eager &= eager;
             }
-        }
-        if jobs.is_empty() {
-            return Ok(());
         }
         let service = self.service.clone();
         let order: Vec<CacheKey> = jobs.iter().map(|job| job.key.clone()).collect();
@@ -229,13 +242,25 @@ impl<'a, T: Loadable> Batch<'a, T> {
         LoadBody::new(service, options, jobs, self.trouble.take()).spawn(is_eager, produce)
     }
 
-    async fn wait(&mut self) -> Result<HashMap<CacheKey, Option<Arc<T>>>> {
-        let mut found = HashMap::with_capacity(self.members.len());
-        for member in &mut self.members {
-            let loaded = member.wait().await?;
-            found.insert(member.call.key().clone(), loaded.value);
+    /// Waits for every key; false where one has come to nothing and has to be begun again.
+    async fn wait(&mut self) -> Result<bool> {
+        for member in self.members.iter().filter(|member| member.flight.is_some()) {
+            member.call.begins_to_wait();
         }
-        Ok(found)
+        for member in &mut self.members {
+            if !member.wait().await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn found(self) -> HashMap<CacheKey, Option<Arc<T>>> {
+        let found = self.members.into_iter().map(|mut member| {
+            let value = member.answer.take().and_then(|loaded| loaded.value);
+            (member.call.key().clone(), value)
+        });
+        found.collect()
     }
 }
 
@@ -313,15 +338,12 @@ impl<T: Loadable> Member<'_, T> {
         Some((self.call.job(fill, missing.existing), missing.is_eager))
     }
 
-    async fn wait(&mut self) -> Result<Loaded<T>> {
-        if let Some(answer) = self.answer.take() {
-            return Ok(answer);
+    async fn wait(&mut self) -> Result<bool> {
+        if let Some(seat) = &self.flight {
+            self.answer = self.call.wait(seat.flight()).await?;
+            self.flight = None;
         }
-        let waited = match &self.flight {
-            Some(seat) => self.call.wait(seat.flight()).await?,
-            None => None,
-        };
-        waited.ok_or_else(|| self.call.runtime_ended())
+        Ok(self.answer.is_some())
     }
 }
 

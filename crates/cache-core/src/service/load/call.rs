@@ -356,9 +356,14 @@ impl<'a> Call<'a> {
         [soft, self.last_moment()].into_iter().flatten().min()
     }
 
+    /// The beginning of the hard timeout, at the first call of this.
+    pub(super) fn begins_to_wait(&self) -> Instant {
+        *self.waiting_since.get_or_init(Instant::now)
+    }
+
     /// When this caller stops waiting, whatever it has.
     fn last_moment(&self) -> Option<Instant> {
-        let since = *self.waiting_since.get_or_init(Instant::now);
+        let since = self.begins_to_wait();
         let hard = self.options.hard_timeout.map(|hard| since + hard);
         [hard, self.until].into_iter().flatten().min()
     }

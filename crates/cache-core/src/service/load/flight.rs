@@ -306,3 +306,23 @@ impl Drop for Seat {
         self.flight().crew().leave();
     }
 }
+
+/// The call that has begun a batch, with a seat in its crew whatever becomes of the flights: a crew
+/// that is empty for a moment is cancelled.
+pub(super) struct Host(Arc<Crew>);
+
+impl Host {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Crew::of_one()))
+    }
+
+    pub(super) fn crew(&self) -> &Arc<Crew> {
+        &self.0
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
