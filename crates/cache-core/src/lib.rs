@@ -35,10 +35,13 @@
 //! | `postcard` | | `Codec::Postcard`, the binary codec to choose |
 //! | `bincode` | | `Codec::Bincode`, for data that already uses it |
 //! | `raw` | | `Codec::Raw`, bytes and strings as they are |
+//! | `bounded` | | `bounded`, a map within bounds, for storages in memory |
 //! | `decoded` | | `DecodedOptions`, values kept decoded in front of the storage |
 //! | `test-util` | | `ManualClock`, time that tests move by hand |
 
 mod batch;
+#[cfg(feature = "bounded")]
+pub mod bounded;
 mod clock;
 mod codec;
 pub mod counter;

@@ -14,7 +14,6 @@ pub struct StorageCounters {
     writes: AtomicU64,
     deletes: AtomicU64,
     errors: AtomicU64,
-    evictions: AtomicU64,
 }
 
 impl StorageCounters {
@@ -59,12 +58,7 @@ impl StorageCounters {
         }
     }
 
-    /// Counts an entry that went because the storage was full.
-    pub fn eviction(&self) {
-        self.evictions.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The counts so far.
+    /// The counts so far. Evictions are the storage's own to count.
     #[must_use]
     pub fn snapshot(&self) -> StorageStats {
         let Self {
@@ -73,7 +67,6 @@ impl StorageCounters {
             writes,
             deletes,
             errors,
-            evictions,
         } = self;
         StorageStats {
             hits: hits.load(Ordering::Relaxed),
@@ -81,7 +74,7 @@ impl StorageCounters {
             writes: writes.load(Ordering::Relaxed),
             deletes: deletes.load(Ordering::Relaxed),
             errors: errors.load(Ordering::Relaxed),
-            evictions: evictions.load(Ordering::Relaxed),
+            evictions: 0,
             entries: None,
             bytes: None,
         }

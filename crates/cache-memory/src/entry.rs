@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cache_core::bounded::Kept;
 use cache_core::{CacheError, ErrorKind, Result, millis};
 use cache_core::{CodecId, Entry, Expiry, Moment, NewEntry, TimeLeft, Timestamp, Ttl, counter};
 
@@ -58,6 +59,21 @@ impl Written {
     }
 }
 
+impl Kept for Stored {
+    fn length(&self) -> usize {
+        self.value.len()
+    }
+
+    fn is_fresh(&self, now: Moment) -> bool {
+        self.age(now) < self.fresh
+    }
+
+    /// Whether the stale budget has ended too.
+    fn is_gone(&self, now: Moment) -> bool {
+        self.age(now) >= self.kept()
+    }
+}
+
 const FOREVER: u64 = u64::MAX;
 
 impl Stored {
@@ -92,15 +108,6 @@ impl Stored {
 
     pub(crate) fn value(&self) -> &Bytes {
         &self.value
-    }
-
-    pub(crate) fn is_fresh(&self, now: Moment) -> bool {
-        self.age(now) < self.fresh
-    }
-
-    /// Whether the stale budget has ended too.
-    pub(crate) fn is_gone(&self, now: Moment) -> bool {
-        self.age(now) >= self.kept()
     }
 
     /// What is left of the time to live; none once it has passed.

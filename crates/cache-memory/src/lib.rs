@@ -40,10 +40,8 @@
 //! [`MemoryCacheStorage`] says what is kept, what is evicted, and when expired entries go.
 
 mod entry;
-mod eviction;
 mod options;
 mod storage;
-mod table;
 
 pub use options::MemoryOptions;
 pub use storage::MemoryCacheStorage;

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cache_core::bounded::{Change, Kept as _, Table};
 use cache_core::{
     CacheError, CacheKey, CacheStorage, ClearScope, Cleared, Clock, Condition, ConfigurationErrors,
-    Counter, Entry, ErrorKind, Moment, NewEntry, Operation, Result, Shard, StorageInfo,
-    StorageStats, TierAccess, TimeLeft, Ttl,
+    Counter, Entry, ErrorKind, Moment, NewEntry, Operation, Result, Shard, StorageCounters,
+    StorageInfo, StorageStats, TierAccess, TimeLeft, Ttl,
 };
 
 use crate::entry::Stored;
 use crate::options::MemoryOptions;
-use crate::table::{Change, Table};
 
 const BACKEND: &str = "memory";
 
@@ -42,7 +42,8 @@ const BACKEND: &str = "memory";
 pub struct MemoryCacheStorage {
     info: StorageInfo,
     closed: AtomicBool,
-    table: Table,
+    table: Table<Stored>,
+    counters: StorageCounters,
 }
 
 impl MemoryCacheStorage {
@@ -82,12 +83,13 @@ impl MemoryCacheStorage {
                 .with_clock(Arc::clone(&options.clock)),
             closed: AtomicBool::new(false),
             table: Table::new(options.max_entries, options.max_bytes),
+            counters: StorageCounters::default(),
         }
     }
 
     fn read(&self, operation: Operation, key: &CacheKey) -> Result<Option<Entry>> {
         let outcome = self.look(operation, key, Stored::to_entry);
-        self.table.counters.read(&outcome);
+        self.counters.read(&outcome);
         outcome
     }
 
@@ -99,7 +101,7 @@ impl MemoryCacheStorage {
         condition: &Condition,
     ) -> Result<bool> {
         let outcome = self.try_write(operation, key, entry, condition);
-        self.table.counters.conditional_write(&outcome);
+        self.counters.conditional_write(&outcome);
         outcome
     }
 
@@ -126,7 +128,7 @@ impl MemoryCacheStorage {
 
     fn remove(&self, operation: Operation, key: &CacheKey) -> Result<bool> {
         let outcome = self.alter(operation, key, |fresh, _| (Change::Remove, fresh.is_some()));
-        self.table.counters.delete(&outcome);
+        self.counters.delete(&outcome);
         outcome
     }
 
@@ -148,7 +150,7 @@ impl MemoryCacheStorage {
         &self,
         operation: Operation,
         key: &CacheKey,
-        decide: impl FnOnce(Option<&Stored>, Moment) -> (Change, R),
+        decide: impl FnOnce(Option<&Stored>, Moment) -> (Change<Stored>, R),
     ) -> Result<R> {
         self.check(operation, key)?;
         let now = self.info.clock.now();
@@ -160,7 +162,7 @@ impl MemoryCacheStorage {
         operation: Operation,
         key: &CacheKey,
         now: Moment,
-        decide: impl FnOnce(Option<&Stored>) -> Result<(Change, R)>,
+        decide: impl FnOnce(Option<&Stored>) -> Result<(Change<Stored>, R)>,
     ) -> Result<R> {
         let changed = self.table.change(&key.to_shared(), now, |fresh| {
             // Once more, now that the entry is locked: a shutdown may have emptied the table since
@@ -266,14 +268,14 @@ impl CacheStorage for MemoryCacheStorage {
                 (Change::Keep, false)
             }
         });
-        self.table.counters.conditional_delete(&outcome);
+        self.counters.conditional_delete(&outcome);
         outcome
     }
 
     async fn has(&self, key: &CacheKey) -> Result<bool> {
         let fresh = |stored: &Stored, now| stored.is_fresh(now).then_some(());
         let outcome = self.look(Operation::Has, key, fresh);
-        self.table.counters.other(&outcome);
+        self.counters.other(&outcome);
         Ok(outcome?.is_some())
     }
 
@@ -282,7 +284,7 @@ impl CacheStorage for MemoryCacheStorage {
             Some(stored) => (Change::Store(stored.renewed(ttl, now)), true),
             None => (Change::Keep, false),
         });
-        self.table.counters.other(&outcome);
+        self.counters.other(&outcome);
         outcome
     }
 
@@ -294,13 +296,13 @@ impl CacheStorage for MemoryCacheStorage {
             let change = stored.ended(now).map_or(Change::Remove, Change::Store);
             (change, true)
         });
-        self.table.counters.other(&outcome);
+        self.counters.other(&outcome);
         outcome
     }
 
     async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
         let outcome = self.look(Operation::GetTtl, key, Stored::time_left);
-        self.table.counters.other(&outcome);
+        self.counters.other(&outcome);
         Ok(outcome?.unwrap_or(TimeLeft::Missing))
     }
 
@@ -322,7 +324,7 @@ impl CacheStorage for MemoryCacheStorage {
                 Ok((Change::Store(stored), counter))
             })
         });
-        self.table.counters.write(&outcome);
+        self.counters.write(&outcome);
         outcome
     }
 
@@ -331,12 +333,13 @@ impl CacheStorage for MemoryCacheStorage {
             let deleted = self.table.remove_all(|key| scope.contains(key));
             Cleared::new(deleted, true)
         });
-        self.table.counters.other(&outcome);
+        self.counters.other(&outcome);
         outcome
     }
 
     fn get_stats(&self) -> StorageStats {
-        let mut stats = self.table.counters.snapshot();
+        let mut stats = self.counters.snapshot();
+        stats.evictions = self.table.evictions();
         stats.entries = Some(self.table.entries() as u64);
         stats.bytes = Some(self.table.bytes() as u64);
         stats
@@ -344,7 +347,7 @@ impl CacheStorage for MemoryCacheStorage {
 
     async fn ping(&self) -> Result<()> {
         let outcome = self.check_open(Operation::Ping);
-        self.table.counters.other(&outcome);
+        self.counters.other(&outcome);
         outcome
     }
 

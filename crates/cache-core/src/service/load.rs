@@ -108,8 +108,8 @@ impl CacheService {
         F: Future<Output = O> + Send + 'static,
         O: IntoLoaderOutcome<Value = T> + Send + 'static,
     {
-        let loaded = self.load(key, &self.shared.load_options, loader).await?;
-        loaded.into_value()
+        self.get_or_load_with(key, &self.shared.load_options, loader)
+            .await
     }
 
     /// As [`get_or_load`](Self::get_or_load), with options of this call's own.
@@ -129,6 +129,10 @@ impl CacheService {
         F: Future<Output = O> + Send + 'static,
         O: IntoLoaderOutcome<Value = T> + Send + 'static,
     {
+        let key = key.into();
+        if let Some(value) = self.decoded_value(&key, options) {
+            return Ok(value);
+        }
         self.load(key, options, loader).await?.into_value()
     }
 
@@ -165,12 +169,12 @@ impl CacheService {
         &self,
         key: impl Into<CacheKey> + Send,
     ) -> Result<Option<Arc<T>>> {
-        let key = self.key(key);
-        self.check(&key)?;
-        if let Some(value) = self.decoded(&key).as_ref().and_then(Held::value) {
-            self.count_hit();
+        let key = key.into();
+        if let Some(value) = self.decoded_value(&key, &self.shared.load_options) {
             return Ok(Some(value));
         }
+        let key = self.key(key);
+        self.check(&key)?;
         let reading = AloneReading::begin(self, &key);
         let read = self.read_for_load(&key, &self.shared.load_options).await;
         let entry = read.as_ref().ok().and_then(Option::as_ref).cloned();
@@ -344,8 +348,26 @@ impl CacheService {
 
     #[cfg(feature = "decoded")]
     fn decoded(&self, key: &CacheKey) -> Option<Held> {
-        let clock = &self.inner().info().clock;
-        self.shared.decoded.as_ref()?.get(key, || clock.now())
+        let now = self.inner().info().clock.now();
+        self.shared.decoded.as_ref()?.get(key, now)
+    }
+
+    /// The value that is kept decoded under `key`, which is not yet below the prefix, if it is to
+    /// be handed out as it is. The shortest way there is.
+    #[cfg(feature = "decoded")]
+    fn decoded_value<T: Loadable>(&self, key: &CacheKey, options: &LoadOptions) -> Option<Arc<T>> {
+        let decoded = self.shared.decoded.as_ref()?;
+        if options.refresh {
+            return None;
+        }
+        let now = self.inner().info().clock.now();
+        let read = |key: &str| decoded.value(key, options.eager, now);
+        let value = match &self.shared.prefix {
+            Some(prefix) => key.joined(prefix, read),
+            None => read(key.as_str()),
+        }?;
+        self.count_hit();
+        Some(value)
     }
 
     #[cfg(feature = "decoded")]
@@ -435,6 +457,10 @@ impl CacheService {
     }
 
     fn decoded(&self, _: &CacheKey) -> Option<Held> {
+        None
+    }
+
+    fn decoded_value<T: Loadable>(&self, _: &CacheKey, _: &LoadOptions) -> Option<Arc<T>> {
         None
     }
 

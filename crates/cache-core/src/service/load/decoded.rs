@@ -1,13 +1,12 @@
 //! The first tier: values that this process keeps decoded.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
-
-use super::held::Held;
-use crate::clock::Moment;
+use super::held::{AnyValue, Held};
+use crate::bounded::{Change, Kept, Table};
+use crate::clock::{Moment, Timestamp};
 use crate::entry::ClearScope;
 use crate::error::{ConfigurationError, TtlError};
 use crate::key::CacheKey;
@@ -49,8 +48,8 @@ impl DecodedOptions {
         self
     }
 
-    /// The most memory to use, by the length of the encoded values and an allowance of 128 bytes
-    /// for each.
+    /// The most memory to use, by the length of the keys and of the encoded values and an
+    /// allowance of 256 bytes for each.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -71,7 +70,7 @@ impl DecodedOptions {
         if self.max_entries == 0 {
             refuse("decoded max_entries", "zero keeps nothing".to_owned());
         }
-        if self.max_bytes < ALLOWANCE {
+        if self.max_bytes < LEAST_BYTES {
             let text = format!("{} bytes hold no value", self.max_bytes);
             refuse("decoded max_bytes", text);
         }
@@ -86,91 +85,147 @@ fn check_cap(span: Duration) -> Result<(), TtlError> {
     Ttl::new(span).map(drop)
 }
 
-/// What a value costs beside its bytes.
-const ALLOWANCE: usize = 128;
+/// Less than this has no room for any value.
+const LEAST_BYTES: usize = 512;
 
 /// The decoded values of one service.
 pub(crate) struct Decoded {
-    cache: Cache<CacheKey, Kept, Weight>,
-    ttl_cap: Duration,
+    table: Table<Value>,
+    ttl_cap: u64,
 }
 
-#[derive(Clone)]
-struct Kept {
-    held: Held,
+/// A decoded value. Small, since reading it is most of what a hit costs.
+struct Value {
+    value: AnyValue,
     bytes: usize,
-    since: Moment,
-    span: Duration,
+    /// Both clocks when it was kept, and for how long that was; in milliseconds.
+    wall: u64,
+    monotonic: u64,
+    span: u64,
+    /// As in the storage; zero for never.
+    expires_at: u64,
+    /// As in the storage; zero where it is not known.
+    created_at: u64,
 }
 
-#[derive(Clone)]
-struct Weight {
-    /// What a value counts at least, so that the number of values is bounded with the bytes.
-    least: usize,
+impl Kept for Value {
+    fn length(&self) -> usize {
+        self.bytes
+    }
+
+    fn is_fresh(&self, now: Moment) -> bool {
+        let monotonic = millis_of(now).saturating_sub(self.monotonic);
+        let wall = now.wall.as_millis().saturating_sub(self.wall);
+        monotonic.max(wall) < self.span
+    }
+
+    fn is_gone(&self, now: Moment) -> bool {
+        !self.is_fresh(now)
+    }
 }
 
-impl Weighter<CacheKey, Kept> for Weight {
-    fn weight(&self, key: &CacheKey, kept: &Kept) -> u64 {
-        let bytes = key.as_str().len() + kept.bytes + ALLOWANCE;
-        bytes.max(self.least) as u64
+fn millis_of(now: Moment) -> u64 {
+    let monotonic = now.monotonic;
+    monotonic.as_secs() * 1000 + u64::from(monotonic.subsec_millis())
+}
+
+impl Value {
+    fn held(&self) -> Held {
+        let expires_at = match self.expires_at {
+            0 => Expiry::Never,
+            end => Expiry::At(Timestamp::from_millis(end)),
+        };
+        let created_at = Some(self.created_at).filter(|created_at| *created_at > 0);
+        Held {
+            value: Arc::clone(&self.value),
+            expires_at,
+            stale_until: expires_at,
+            created_at: created_at.map(Timestamp::from_millis),
+            tier: Some("decoded"),
+        }
+    }
+
+    /// Whether more than this fraction of its time to live has passed.
+    fn is_due(&self, fraction: f64, now: Moment) -> bool {
+        self.held().is_due(fraction, || now.wall)
     }
 }
 
 impl Decoded {
     pub(crate) fn new(options: &DecodedOptions) -> Self {
-        let least = options.max_bytes / options.max_entries;
+        let cap = options.ttl_cap.as_millis();
         Self {
-            cache: Cache::with_weighter(
-                options.max_entries,
-                options.max_bytes as u64,
-                Weight { least },
-            ),
-            ttl_cap: options.ttl_cap,
+            table: Table::new(options.max_entries, options.max_bytes),
+            ttl_cap: u64::try_from(cap).unwrap_or(u64::MAX),
         }
     }
 
-    pub(super) fn get(&self, key: &CacheKey, now: impl FnOnce() -> Moment) -> Option<Held> {
-        let kept = self.cache.get(key)?;
-        if now().since(kept.since) < kept.span {
-            return Some(kept.held);
-        }
-        self.cache.remove(key);
-        None
+    pub(super) fn get(&self, key: &CacheKey, now: Moment) -> Option<Held> {
+        let held = |value: &Value| value.is_fresh(now).then(|| value.held());
+        self.table.read(key.as_str(), now, held)
     }
 
-    /// Keeps a value that is fresh at `now`.
+    /// The value alone, if it is of this type and not due for a refresh.
+    pub(super) fn value<T: Send + Sync + 'static>(
+        &self,
+        key: &str,
+        eager: Option<f64>,
+        now: Moment,
+    ) -> Option<Arc<T>> {
+        self.table.read(key, now, |value| {
+            let is_due = eager.is_some_and(|fraction| value.is_due(fraction, now));
+            if is_due || !value.is_fresh(now) {
+                return None;
+            }
+            Arc::clone(&value.value).downcast().ok()
+        })
+    }
+
+    /// Keeps a value that is fresh at `now`, if there is room for it.
     pub(super) fn keep(&self, key: &CacheKey, held: &Held, bytes: usize, now: Moment) {
-        let span = match held.expires_at {
-            Expiry::At(end) => end.since(now.wall).min(self.ttl_cap),
-            Expiry::Never => self.ttl_cap,
+        let (span, expires_at) = match held.expires_at {
+            Expiry::At(end) => {
+                let left = end.as_millis().saturating_sub(now.wall.as_millis());
+                (left.min(self.ttl_cap), end.as_millis())
+            }
+            Expiry::Never => (self.ttl_cap, 0),
             // Nobody here knows how long that is.
-            Expiry::AtServer => return,
+            Expiry::AtServer => return self.forget(key),
         };
-        let mut held = held.clone();
-        held.tier = Some("decoded");
-        let kept = Kept {
-            held,
+        if self.table.check_fits(key.as_str(), bytes).is_err() {
+            return self.forget(key);
+        }
+        let value = Value {
+            value: Arc::clone(&held.value),
             bytes,
-            since: now,
+            wall: now.wall.as_millis(),
+            monotonic: millis_of(now),
             span,
+            expires_at,
+            created_at: held.created_at.map_or(0, Timestamp::as_millis),
         };
-        self.cache.insert(key.clone(), kept);
+        self.change(key, now, Change::Store(value));
     }
 
     pub(crate) fn forget(&self, key: &CacheKey) {
-        self.cache.remove(key);
+        self.change(key, Moment::START, Change::Remove);
     }
 
     pub(crate) fn forget_within(&self, scope: &ClearScope) {
-        self.cache.retain(|key, _| !scope.contains(key.as_str()));
+        self.table.remove_all(|key| scope.contains(key));
+    }
+
+    fn change(&self, key: &CacheKey, now: Moment, change: Change<Value>) {
+        let changed = self
+            .table
+            .change(&key.to_shared(), now, |_| Ok((change, ())));
+        // It fails where the decision does, and this one does not.
+        drop(changed);
     }
 }
 
 impl fmt::Debug for Decoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decoded")
-            .field("entries", &self.cache.len())
-            .field("ttl_cap", &self.ttl_cap)
-            .finish_non_exhaustive()
+        self.table.fmt(f)
     }
 }

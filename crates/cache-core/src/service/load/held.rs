@@ -15,10 +15,10 @@ pub(super) type AnyValue = Arc<dyn Any + Send + Sync>;
 /// A value that was read or loaded. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Held {
-    value: AnyValue,
+    pub(super) value: AnyValue,
     pub(super) expires_at: Expiry,
     /// Until when it may be served as stale.
-    stale_until: Expiry,
+    pub(super) stale_until: Expiry,
     pub(super) created_at: Option<Timestamp>,
     /// None for a value that was just loaded.
     pub(super) tier: Option<&'static str>,

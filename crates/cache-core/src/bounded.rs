@@ -1,14 +1,21 @@
-//! The entries of a storage, within their bounds.
+//! A concurrent map within bounds: what `cache-memory` and the decoded tier keep their values in.
+//!
+//! For those who write storages in memory; applications use a
+//! [`CacheService`](crate::CacheService).
 
+use std::fmt;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use cache_core::{CacheError, ErrorKind, Moment, Result, StorageCounters};
 use dashmap::{DashMap, Entry as Place};
 
-use crate::entry::Stored;
-use crate::eviction::{Queue, Queues, Reads, Record};
+use crate::clock::Moment;
+use crate::error::{CacheError, ErrorKind, Result};
+
+mod eviction;
+
+use eviction::{Queue, Queues, Reads, Record};
 
 /// What an entry takes beside its key and its value: its place in the map at a usual load, the
 /// header of the key, its place in a queue, and what allocators round up.
@@ -22,12 +29,28 @@ const LOOKS: usize = 2;
 /// are all hot does not pass through all of them.
 const MOST_SPARED: usize = 32;
 
+/// What a [`Table`] keeps.
+pub trait Kept: Send + Sync + 'static {
+    /// The bytes it takes, its key and what every entry takes not counted.
+    fn length(&self) -> usize;
+
+    /// Whether it is still fresh.
+    fn is_fresh(&self, now: Moment) -> bool;
+
+    /// Whether its time is over altogether.
+    fn is_gone(&self, now: Moment) -> bool;
+}
+
 /// A concurrent map that stays within a number of entries and of bytes.
+///
+/// What goes when it is full is decided by S3-FIFO (Yang et al., SOSP 2023): what is read now and
+/// then stays, and a scan passes through. Entries whose time is over go when they are met: by
+/// reads, and a few at each write. There is no task that does it.
 ///
 /// Locks are taken in one order: the queues, then a shard of the map, never the reverse. The map
 /// hashes with the standard library's keyed SipHash, since keys often come from outside.
-pub(crate) struct Table {
-    map: DashMap<Arc<str>, Slot>,
+pub struct Table<V> {
+    map: DashMap<Arc<str>, Slot<V>>,
     /// Counted here because asking the map locks each of its shards.
     entries: AtomicUsize,
     bytes: AtomicUsize,
@@ -35,20 +58,24 @@ pub(crate) struct Table {
     queues: Mutex<Queues>,
     max_entries: usize,
     max_bytes: usize,
-    pub(crate) counters: StorageCounters,
+    evictions: AtomicU64,
 }
 
-struct Slot {
-    stored: Stored,
+struct Slot<V> {
+    stored: V,
     /// Tells this entry from an earlier one of the same key, whose record may still be queued.
     generation: u64,
     reads: Reads,
 }
 
 /// What becomes of an entry.
-pub(crate) enum Change {
+#[derive(Debug)]
+pub enum Change<V> {
+    /// It stays as it is, or away.
     Keep,
-    Store(Stored),
+    /// This takes its place.
+    Store(V),
+    /// It goes.
     Remove,
 }
 
@@ -59,8 +86,11 @@ enum Verdict {
     Evicted,
 }
 
-impl Table {
-    pub(crate) fn new(max_entries: usize, max_bytes: usize) -> Self {
+impl<V: Kept> Table<V> {
+    /// An empty table with room for so many entries of so many bytes, keys and an allowance of
+    /// 256 bytes each included.
+    #[must_use]
+    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
             map: DashMap::new(),
             entries: AtomicUsize::new(0),
@@ -69,20 +99,34 @@ impl Table {
             queues: Mutex::default(),
             max_entries,
             max_bytes,
-            counters: StorageCounters::default(),
+            evictions: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn entries(&self) -> usize {
+    /// How many entries there are.
+    #[must_use]
+    pub fn entries(&self) -> usize {
         self.entries.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// How many bytes they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// How many entries went because the table was full.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
     /// Refuses an entry that would be over the bounds by itself.
-    pub(crate) fn check_fits(&self, key: &str, length: usize) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge`, with both sizes.
+    pub fn check_fits(&self, key: &str, length: usize) -> Result<()> {
         let cost = cost(key, length);
         if cost <= self.max_bytes {
             return Ok(());
@@ -95,13 +139,8 @@ impl Table {
     }
 
     /// What `look` sees in the entry of `key`. Where it sees nothing, the entry is dropped if its
-    /// time is over.
-    pub(crate) fn read<R>(
-        &self,
-        key: &str,
-        now: Moment,
-        look: impl FnOnce(&Stored) -> Option<R>,
-    ) -> Option<R> {
+    /// time is over. `look` must not come back to the table.
+    pub fn read<R>(&self, key: &str, now: Moment, look: impl FnOnce(&V) -> Option<R>) -> Option<R> {
         let slot = self.map.get(key)?;
         let seen = look(&slot.stored);
         if seen.is_some() {
@@ -114,12 +153,16 @@ impl Table {
     }
 
     /// Changes the entry of `key` as `decide` says, which sees it if it is fresh. No other change
-    /// of the same key comes in between.
-    pub(crate) fn change<R>(
+    /// of the same key comes in between. `decide` must not come back to the table.
+    ///
+    /// # Errors
+    ///
+    /// What `decide` fails with; nothing has changed then.
+    pub fn change<R>(
         &self,
         key: &Arc<str>,
         now: Moment,
-        decide: impl FnOnce(Option<&Stored>) -> Result<(Change, R)>,
+        decide: impl FnOnce(Option<&V>) -> Result<(Change<V>, R)>,
     ) -> Result<R> {
         let (answer, admitted) = match self.map.entry(Arc::clone(key)) {
             Place::Occupied(mut place) => {
@@ -135,7 +178,7 @@ impl Table {
                     Change::Store(stored) => {
                         // The same generation and reads: a key stays as hot as it was.
                         let slot = place.get_mut();
-                        let (before, after) = (slot.stored.value().len(), stored.value().len());
+                        let (before, after) = (slot.stored.length(), stored.length());
                         self.bytes.fetch_sub(before, Ordering::Relaxed);
                         self.bytes.fetch_add(after, Ordering::Relaxed);
                         slot.stored = stored;
@@ -150,7 +193,7 @@ impl Table {
                 };
                 // Counted before the shard is unlocked, or a delete could count it out first.
                 self.entries.fetch_add(1, Ordering::Relaxed);
-                let cost = cost(key, stored.value().len());
+                let cost = cost(key, stored.length());
                 self.bytes.fetch_add(cost, Ordering::Relaxed);
                 let generation = self.generations.fetch_add(1, Ordering::Relaxed);
                 place.insert(Slot {
@@ -167,7 +210,7 @@ impl Table {
     }
 
     /// Removes what `condemn` says and returns how many entries that were.
-    pub(crate) fn remove_all(&self, condemn: impl Fn(&str) -> bool) -> u64 {
+    pub fn remove_all(&self, condemn: impl Fn(&str) -> bool) -> u64 {
         let mut removed = 0;
         self.map.retain(|key, slot| {
             let keep = !condemn(key);
@@ -182,7 +225,7 @@ impl Table {
     }
 
     /// Removes everything and gives back the memory.
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.remove_all(|_| true);
         self.map.shrink_to_fit();
         *self.queues() = Queues::default();
@@ -239,7 +282,7 @@ impl Table {
                 }
                 Verdict::Evicted => {
                     spared = 0;
-                    self.counters.eviction();
+                    self.evictions.fetch_add(1, Ordering::Relaxed);
                     if queue == Queue::Small {
                         let entries = self.entries().min(self.max_entries);
                         queues.remember(self.hash(&record.key), entries);
@@ -278,16 +321,16 @@ impl Table {
         });
     }
 
-    fn remove_if(&self, key: &str, condemn: impl FnOnce(&Slot) -> bool) {
+    fn remove_if(&self, key: &str, condemn: impl FnOnce(&Slot<V>) -> bool) {
         let removed = self.map.remove_if(key, |_, slot| condemn(slot));
         if let Some((key, slot)) = removed {
             self.count_out(&key, &slot.stored);
         }
     }
 
-    fn count_out(&self, key: &str, stored: &Stored) {
+    fn count_out(&self, key: &str, stored: &V) {
         self.entries.fetch_sub(1, Ordering::Relaxed);
-        let cost = cost(key, stored.value().len());
+        let cost = cost(key, stored.length());
         self.bytes.fetch_sub(cost, Ordering::Relaxed);
     }
 
@@ -309,30 +352,67 @@ fn cost(key: &str, length: usize) -> usize {
     ENTRY_BYTES.saturating_add(key.len()).saturating_add(length)
 }
 
-#[cfg(test)]
+impl<V> fmt::Debug for Table<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("entries", &self.entries.load(Ordering::Relaxed))
+            .field("bytes", &self.bytes.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "test-util"))]
 mod tests {
     use std::collections::HashSet;
 
-    use cache_core::{Clock as _, ManualClock, NewEntry, Ttl, secs};
-
     use super::*;
+    use crate::clock::{Clock as _, ManualClock};
+    use crate::ttl::secs;
+
+    /// So many bytes for a while.
+    struct Parcel {
+        length: usize,
+        written: Moment,
+        ttl: std::time::Duration,
+    }
+
+    impl Kept for Parcel {
+        fn length(&self) -> usize {
+            self.length
+        }
+
+        fn is_fresh(&self, now: Moment) -> bool {
+            now.since(self.written) < self.ttl
+        }
+
+        fn is_gone(&self, now: Moment) -> bool {
+            !self.is_fresh(now)
+        }
+    }
 
     const ROOM: usize = 1 << 40;
 
-    impl Table {
+    impl Table<Parcel> {
         fn put(&self, key: &str, length: usize, ttl: u64, now: Moment) {
-            let entry = NewEntry::new(vec![0; length], Ttl::new(secs(ttl)).unwrap());
-            let store = |_: Option<&Stored>| Ok((Change::Store(Stored::new(&entry, now)), ()));
-            self.change(&key.into(), now, store).unwrap();
+            let parcel = Parcel {
+                length,
+                written: now,
+                ttl: secs(ttl),
+            };
+            let store = |_: Option<&Parcel>| Ok((Change::Store(parcel), ()));
+            self.change(&key.into(), now, store)
+                .expect("the table takes it");
         }
 
         fn hit(&self, key: &str, now: Moment) -> bool {
-            self.read(key, now, |stored| stored.to_entry(now)).is_some()
+            let fresh = |parcel: &Parcel| parcel.is_fresh(now).then_some(());
+            self.read(key, now, fresh).is_some()
         }
 
         fn delete(&self, key: &str, now: Moment) {
-            let remove = |_: Option<&Stored>| Ok((Change::Remove, ()));
-            self.change(&key.into(), now, remove).unwrap();
+            let remove = |_: Option<&Parcel>| Ok((Change::Remove, ()));
+            self.change(&key.into(), now, remove)
+                .expect("nothing refuses it");
         }
 
         /// What is counted is what is there, and every entry has exactly one record. Takes the
@@ -343,7 +423,7 @@ mod tests {
             let costs = self
                 .map
                 .iter()
-                .map(|slot| cost(slot.key(), slot.stored.value().len()));
+                .map(|slot| cost(slot.key(), slot.stored.length()));
             assert_eq!(self.bytes(), costs.sum::<usize>());
             let mut queues = self.queues();
             let mut owners = HashSet::new();
@@ -367,7 +447,7 @@ mod tests {
                 assert!(table.entries() <= most);
                 assert!(table.hit(&number.to_string(), now), "the newest stays");
             }
-            assert_eq!(table.counters.snapshot().evictions, 1_000 - most as u64);
+            assert_eq!(table.evictions(), 1_000 - most as u64);
             table.check();
         }
     }
@@ -481,7 +561,7 @@ mod tests {
             }
             assert_eq!(table.entries(), if overwriting { 1 } else { 1_000 });
             assert!(table.queues().len() <= 2 * table.entries() + 64);
-            assert_eq!(table.counters.snapshot().evictions, 0);
+            assert_eq!(table.evictions(), 0);
             table.check();
         }
     }
@@ -498,7 +578,7 @@ mod tests {
             table.put(&number.to_string(), 1, 1, clock.now());
         }
         assert!((10..20).all(|number| table.hit(&number.to_string(), clock.now())));
-        assert_eq!(table.counters.snapshot().evictions, 0);
+        assert_eq!(table.evictions(), 0);
     }
 
     #[test]

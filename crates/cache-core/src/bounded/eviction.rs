@@ -14,27 +14,27 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A place in a queue. It belongs to the entry of its key that has the same generation; if there is
 /// none the entry was deleted meanwhile, and the record dangles until it is met or compacted away.
-pub(crate) struct Record {
-    pub(crate) key: Arc<str>,
-    pub(crate) generation: u64,
+pub(super) struct Record {
+    pub(super) key: Arc<str>,
+    pub(super) generation: u64,
 }
 
 /// The queue that a record was taken from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Queue {
+pub(super) enum Queue {
     Small,
     Main,
 }
 
 /// How often an entry was read since it was last judged, up to three.
 #[derive(Default)]
-pub(crate) struct Reads(AtomicU8);
+pub(super) struct Reads(AtomicU8);
 
 impl Reads {
     const MOST: u8 = 3;
 
     /// Notes a read. Two at once may count as one, which is cheaper than being exact and as good.
-    pub(crate) fn note(&self) {
+    pub(super) fn note(&self) {
         let reads = self.0.load(Ordering::Relaxed);
         if reads < Self::MOST {
             self.0.store(reads + 1, Ordering::Relaxed);
@@ -42,7 +42,7 @@ impl Reads {
     }
 
     /// Whether the entry at the head of `queue` earned another round, which uses up what earned it.
-    pub(crate) fn spare(&self, queue: Queue) -> bool {
+    pub(super) fn spare(&self, queue: Queue) -> bool {
         let reads = self.0.load(Ordering::Relaxed);
         let left = match queue {
             Queue::Small => 0,
@@ -55,7 +55,7 @@ impl Reads {
 
 /// The order in which entries are judged.
 #[derive(Default)]
-pub(crate) struct Queues {
+pub(super) struct Queues {
     small: VecDeque<Record>,
     main: VecDeque<Record>,
     /// Hashes of keys evicted from the small queue, each at the one place its hash names; zero is
@@ -70,7 +70,7 @@ impl Queues {
     const SLACK: usize = 64;
 
     /// Takes in a new entry whose key hashes to `hash`.
-    pub(crate) fn admit(&mut self, record: Record, hash: u64) {
+    pub(super) fn admit(&mut self, record: Record, hash: u64) {
         if self.forget(hash) {
             self.main.push_back(record);
         } else {
@@ -79,7 +79,7 @@ impl Queues {
     }
 
     /// Takes the record to judge next out of a cache of `entries`.
-    pub(crate) fn pop(&mut self, entries: usize) -> Option<(Record, Queue)> {
+    pub(super) fn pop(&mut self, entries: usize) -> Option<(Record, Queue)> {
         let small_share = (entries / 10).max(1);
         if self.small.len() > small_share || self.main.is_empty() {
             self.small.pop_front().map(|record| (record, Queue::Small))
@@ -89,12 +89,12 @@ impl Queues {
     }
 
     /// Gives a record another round.
-    pub(crate) fn spare(&mut self, record: Record) {
+    pub(super) fn spare(&mut self, record: Record) {
         self.main.push_back(record);
     }
 
     /// Remembers a key evicted from the small queue of a cache of `entries`.
-    pub(crate) fn remember(&mut self, hash: u64, entries: usize) {
+    pub(super) fn remember(&mut self, hash: u64, entries: usize) {
         if self.ghosts.len() < entries.max(1) {
             let grown = vec![0; entries.max(1).next_power_of_two()];
             let ghosts = std::mem::replace(&mut self.ghosts, grown);
@@ -109,7 +109,7 @@ impl Queues {
 
     /// The next record of an endless round over all of them. Records that move meanwhile may be
     /// met early or late, but none is passed over in every round.
-    pub(crate) fn look(&mut self) -> Option<&Record> {
+    pub(super) fn look(&mut self) -> Option<&Record> {
         // Main first: new entries then arrive behind the cursor's way and shift nothing before it.
         let position = if self.cursor < self.len() {
             self.cursor
@@ -125,7 +125,7 @@ impl Queues {
 
     /// Drops dangling records once they outnumber the `entries`, so that the cost of a compaction
     /// is spread over the deletes that made it necessary.
-    pub(crate) fn compact(&mut self, entries: usize, belongs: impl Fn(&Record) -> bool) {
+    pub(super) fn compact(&mut self, entries: usize, belongs: impl Fn(&Record) -> bool) {
         if self.len() <= entries.saturating_mul(2).saturating_add(Self::SLACK) {
             return;
         }
@@ -135,7 +135,7 @@ impl Queues {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.small.len() + self.main.len()
     }
 
