@@ -8,7 +8,7 @@ use crate::key::CacheKey;
 use crate::layer::End;
 
 impl FallbackStorage {
-    /// Deletes as [`delete`](CacheStorage::delete) does, and says which layers missed it.
+    /// Deletes as [`delete`](crate::CacheStorage::delete) does, and says which layers missed it.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use crate::layer::{End, is_trouble};
 use crate::ttl::{TimeLeft, Ttl};
 
 impl TieredStorage {
-    /// Deletes as [`delete`](CacheStorage::delete) does, and says which of the faster tiers missed
+    /// Deletes as [`delete`](crate::CacheStorage::delete) does, and says which of the faster tiers missed
     /// it, by name.
     ///
     /// # Errors
