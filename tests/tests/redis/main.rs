@@ -7,3 +7,4 @@ mod format;
 mod names;
 mod outage;
 mod support;
+mod tiers;
