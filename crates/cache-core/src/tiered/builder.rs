@@ -78,7 +78,8 @@ impl TieredBuilder {
     /// Which tier has the counters and decides about conditional writes. Defaults to the last.
     ///
     /// Use the keys of conditional writes for nothing else if that is not the last one: no other
-    /// tier gets such entries.
+    /// tier gets such entries. Of two deletes of an ordinary entry at the same time both may then say
+    /// that there was one.
     pub fn counters_in(mut self, tier: impl Into<String>) -> Self {
         self.counters_in = Some(tier.into());
         self
