@@ -27,6 +27,8 @@ type Shard<F> = HashMap<CacheKey, Slot<F>>;
 /// What is under way for one key.
 struct Slot<F> {
     writers: usize,
+    /// Whether writers under way are or were several, or met a clear.
+    is_contended: bool,
     /// A fill that others may still join.
     fill: Option<Arc<Fill<F>>>,
     /// More of them, where one does not suit everybody, which is rare.
@@ -131,9 +133,16 @@ impl<F: Send + Sync> Fills<F> {
         let doomed = {
             let mut shard = self.shard(key);
             let slot = shard.entry(key.clone()).or_default();
+            slot.is_contended |= slot.writers > 0;
             slot.writers += 1;
             slot.take()
         };
+        // After it can be found, as a fill.
+        if self.is_being_cleared(key)
+            && let Some(slot) = self.shard(key).get_mut(key)
+        {
+            slot.is_contended = true;
+        }
         all_doomed(doomed).await;
         writing
     }
@@ -175,6 +184,7 @@ impl<F: Send + Sync> Fills<F> {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.retain(|key, slot| {
                 if scope.contains(key.as_str()) {
+                    slot.is_contended |= slot.writers > 0;
                     taken.append(&mut slot.take());
                 }
                 !slot.is_empty()
@@ -210,6 +220,7 @@ impl<F> Default for Slot<F> {
     fn default() -> Self {
         Self {
             writers: 0,
+            is_contended: false,
             fill: None,
             others: Vec::new(),
         }
@@ -288,6 +299,15 @@ pub(crate) struct Writing<'a, F: Send + Sync> {
     key: CacheKey,
 }
 
+impl<F: Send + Sync> Writing<'_, F> {
+    /// Whether another write of the key, or a clear, has been under way at the same time so far:
+    /// nobody can say then in which order they reached several storages.
+    pub(crate) fn is_contended(&self) -> bool {
+        let shard = self.fills.shard(&self.key);
+        shard.get(&self.key).is_some_and(|slot| slot.is_contended)
+    }
+}
+
 impl<F: Send + Sync> Drop for Writing<'_, F> {
     fn drop(&mut self) {
         let mut shard = self.fills.shard(&self.key);
@@ -295,6 +315,7 @@ impl<F: Send + Sync> Drop for Writing<'_, F> {
             // What began under the write is doomed; what comes now begins anew.
             drop(slot.get_mut().take());
             slot.get_mut().writers -= 1;
+            slot.get_mut().is_contended &= slot.get().writers > 0;
             slot_left(slot);
         }
     }

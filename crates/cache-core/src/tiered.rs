@@ -47,6 +47,8 @@ use tier::Tier;
 /// * **Writes** go to the last tier first, and have failed if it fails. Then the others get their
 ///   copies. What the last tier may have missed in trouble is not read any more, so after a failed
 ///   write this process reads neither the old value nor an older one.
+///   Of writes of one key at the same moment in this process, the order of the last tier counts: they
+///   leave no copies.
 /// * **Deletes** go to every tier, the last one first, even if one fails, and have succeeded when
 ///   the last one acknowledged them; it says whether there was an entry.
 ///   [`expire`](CacheStorage::expire) drops the copies.

@@ -5,6 +5,7 @@ use super::owed::Owed;
 use super::{TieredStorage, is_number};
 use crate::entry::NewEntry;
 use crate::error::{Operation, Result};
+use crate::fills::Writing;
 use crate::key::CacheKey;
 use crate::layer::last_of_each;
 
@@ -17,7 +18,7 @@ impl TieredStorage {
         let check = |key: &_, entry: &_| self.check_entry(Operation::SetMany, key, entry);
         let (entries, place_of) = last_of_each(entries, check);
         let keys: Vec<CacheKey> = entries.iter().map(|(key, _)| key.clone()).collect();
-        let _writing = self.shared.fills.write_many(&keys).await;
+        let writing = self.shared.fills.write_many(&keys).await;
         let mut owed = Owed::new(self, &keys, self.slowest_first().collect());
         let mut outcomes = vec![Ok(()); entries.len()];
         for position in self.slowest_first() {
@@ -25,8 +26,9 @@ impl TieredStorage {
         }
         for position in self.slowest_first() {
             self.copy_each(position, &entries, &outcomes).await;
-            owed.settle(position);
         }
+        self.drop_contended(&entries, &writing).await;
+        owed.forgive();
         let outcome = |place: Result<usize>| place.and_then(|place| outcomes[place].clone());
         place_of.into_iter().map(outcome).collect()
     }
@@ -68,6 +70,24 @@ impl TieredStorage {
         let ended = self.drop_many(position, &dropped).await;
         if let Some(error) = trouble.or_else(|| ended.into_iter().find_map(Result::err)) {
             self.skipped(position, &error);
+        }
+    }
+
+    /// Deletes the copies of what was written by others at the same time: the tiers may have heard of
+    /// the writes in different orders.
+    async fn drop_contended(&self, entries: &Entries, writing: &[Writing<'_, ()>]) {
+        let contended = entries.iter().zip(writing);
+        let contended: Vec<(&CacheKey, usize)> = contended
+            .filter(|(_, writing)| writing.is_contended())
+            .map(|((key, entry), _)| (key, self.home_of(entry)))
+            .collect();
+        for position in self.slowest_first() {
+            let copies = contended.iter().filter(|(_, home)| *home != position);
+            let copies: Vec<CacheKey> = copies.map(|(key, _)| (*key).clone()).collect();
+            let ended = self.drop_many(position, &copies).await;
+            if let Some(error) = ended.into_iter().find_map(Result::err) {
+                self.skipped(position, &error);
+            }
         }
     }
 

@@ -79,13 +79,17 @@ impl TieredStorage {
         owed: &mut Owed<'_>,
     ) {
         for position in positions {
-            let dropped = self
-                .end_at(*position, key, |storage, key| storage.delete(key))
-                .await;
-            if let Err(error) = dropped {
-                self.skipped(*position, &error);
-            }
+            self.drop_copy(*position, key).await;
             owed.settle(*position);
+        }
+    }
+
+    pub(super) async fn drop_copy(&self, position: usize, key: &CacheKey) {
+        let dropped = self
+            .end_at(position, key, |storage, key| storage.delete(key))
+            .await;
+        if let Err(error) = dropped {
+            self.skipped(position, &error);
         }
     }
 

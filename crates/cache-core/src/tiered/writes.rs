@@ -13,7 +13,7 @@ impl TieredStorage {
     /// Writes an entry into the tier that decides, and copies of it into the others.
     pub(super) async fn set_always(&self, key: &CacheKey, entry: &NewEntry) -> Result<bool> {
         self.check_entry(Operation::Set, key, entry)?;
-        let _writing = self.shared.fills.write(key).await;
+        let writing = self.shared.fills.write(key).await;
         let home = self.home_of(entry);
         let others = self.others(home);
         let mut owed = Owed::new(self, std::slice::from_ref(key), others.clone());
@@ -29,9 +29,14 @@ impl TieredStorage {
             self.drop_copies(key, &others, &mut owed).await;
             return Ok(true);
         }
-        for position in others {
-            self.copy_to(position, key, entry, &mut owed).await;
+        for position in &others {
+            self.copy_to(*position, key, entry).await;
         }
+        if writing.is_contended() {
+            // The tiers may have heard of the writes in different orders.
+            self.drop_copies(key, &others, &mut owed).await;
+        }
+        owed.forgive();
         Ok(true)
     }
 
@@ -55,24 +60,17 @@ impl TieredStorage {
     }
 
     /// Writes a copy into one tier, or deletes the older one that is there.
-    async fn copy_to(
-        &self,
-        position: usize,
-        key: &CacheKey,
-        entry: &NewEntry,
-        owed: &mut Owed<'_>,
-    ) {
-        if !self.tier(position).takes(&entry.value) {
-            self.drop_copies(key, &[position], owed).await;
-            return;
-        }
-        if let Err(error) = self.set_at(position, key, entry).await {
+    async fn copy_to(&self, position: usize, key: &CacheKey, entry: &NewEntry) {
+        if self.tier(position).takes(&entry.value) {
+            let Err(error) = self.set_at(position, key, entry).await else {
+                return;
+            };
             self.skipped(position, &error);
-            if !is_left_behind(&error) {
-                self.drop_copies(key, &[position], owed).await;
+            if is_left_behind(&error) {
+                return;
             }
         }
-        owed.settle(position);
+        self.drop_copy(position, key).await;
     }
 
     /// Writes under a condition, in the tier that decides.

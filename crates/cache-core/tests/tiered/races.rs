@@ -89,6 +89,63 @@ async fn a_promotion_never_replaces_a_fresh_entry() {
 }
 
 #[tokio::test]
+async fn of_writes_at_the_same_time_the_last_tiers_order_counts() {
+    type Other = fn(Arc<TieredStorage>) -> Writing;
+    let others: [(Other, Option<&str>); 3] = [
+        (
+            |stack| Box::pin(async move { set(&*stack, "k", entry("second")).await.map(drop) }),
+            Some("second"),
+        ),
+        (
+            |stack| Box::pin(async move { stack.delete(&key("k")).await.map(drop) }),
+            None,
+        ),
+        (
+            |stack| Box::pin(async move { stack.clear(&ClearScope::everything()).await.map(drop) }),
+            None,
+        ),
+    ];
+    for (other, expected) in others {
+        for operation in [Operation::Set, Operation::SetMany] {
+            let t = pair();
+            t.fast.add(Plan::hang().on(operation).first(1));
+            let stack = Arc::clone(&t.stack);
+            let first = tokio::spawn(async move {
+                if operation == Operation::Set {
+                    return set(&*stack, "k", entry("first")).await.map(drop);
+                }
+                let entries = vec![(key("k"), entry("first")), (key("n"), entry("7"))];
+                stack.set_many(entries).await.remove(0)
+            });
+            t.fast.wait_until_hung(1).await;
+            other(Arc::clone(&t.stack)).await.unwrap();
+            t.fast.release();
+            first.await.unwrap().unwrap();
+            let found = get(&*t.stack, "k").await.map(|(value, _)| value);
+            assert_eq!(found.as_deref(), expected, "{operation:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_does_not_outlast_a_clear_that_was_there_first() {
+    let t = pair();
+    t.slow.add(Plan::hang().on(Operation::Clear).first(1));
+    let stack = Arc::clone(&t.stack);
+    let clearing = tokio::spawn(async move { stack.clear(&ClearScope::everything()).await });
+    t.slow.wait_until_hung(1).await;
+    t.fast.add(Plan::hang().on(Operation::Set).first(1));
+    let stack = Arc::clone(&t.stack);
+    let writing = tokio::spawn(async move { set(&*stack, "k", entry("v")).await });
+    t.fast.wait_until_hung(1).await;
+    t.slow.release();
+    assert!(clearing.await.unwrap().unwrap().complete);
+    t.fast.release();
+    writing.await.unwrap().unwrap();
+    assert_eq!(get(&*t.stack, "k").await, None);
+}
+
+#[tokio::test]
 async fn a_write_that_is_dropped_half_way_leaves_no_tier_behind() {
     let t = pair();
     set(&*t.stack, "k", entry("old")).await.unwrap();
