@@ -17,12 +17,15 @@ use crate::codec::Codec;
 use crate::entry::{
     ClearScope, Cleared, CodecId, Condition, Counter, Entry, NewEntry, StorageStats,
 };
-use crate::error::{CacheError, ErrorKind, Operation, Result, SerializationError};
+use crate::error::{
+    CacheError, ConfigurationError, ErrorKind, Operation, Result, SerializationError,
+};
 use crate::fills::Fills;
 use crate::key::CacheKey;
 use crate::lookup::Lookup;
 use crate::observer::{Event, Observers};
 use crate::storage::{CacheStorage, check_length};
+use crate::tiered::TierAccess;
 use crate::ttl::{TimeLeft, Ttl};
 
 mod builder;
@@ -72,11 +75,14 @@ use load::{FailureHook, Flight, Throttles};
 /// ```
 #[derive(Clone)]
 pub struct CacheService {
+    /// The storage, or the view of it that this handle uses.
+    storage: Arc<dyn CacheStorage>,
+    /// Whether reads leave tiers out, and with them what is kept decoded.
+    skips_reads: bool,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    storage: Arc<dyn CacheStorage>,
     prefix: Option<Arc<str>>,
     codec: Codec,
     ttl: Option<Ttl>,
@@ -147,7 +153,47 @@ impl CacheService {
     /// The storage below, for what the service does not offer.
     #[must_use]
     pub fn storage(&self) -> &Arc<dyn CacheStorage> {
-        &self.shared.storage
+        &self.storage
+    }
+
+    /// This service with some tiers of its storage left out of reads or writes, for calls that need
+    /// that: a read that has to see what other processes have just written, or a write that is not
+    /// worth a slow tier. Keep the handle where many calls need the same.
+    ///
+    /// Everything else is shared with the service. Reads that leave a tier out do not look at
+    /// values kept decoded either.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), cache_core::CacheError> {
+    /// use cache_core::{CacheService, TierAccess, TierOptions, TieredStorage, mins};
+    /// use cache_memory::MemoryCacheStorage;
+    ///
+    /// let tiers = TieredStorage::builder()
+    ///     .tier_with(MemoryCacheStorage::new(), TierOptions::default().with_name("local"))
+    ///     .tier(MemoryCacheStorage::new())
+    ///     .build()?;
+    /// let cache = CacheService::builder(tiers).ttl(mins(1)).build()?;
+    /// let shared_only = cache.with_tiers(&TierAccess::new().skip_reads("local"))?;
+    /// assert_eq!(shared_only.get::<u8>("k").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Configuration` where the storage has no tiers, or none of a name that is left out, or where
+    /// none would be left.
+    pub fn with_tiers(&self, access: &TierAccess) -> Result<Self> {
+        let view = self.inner().with_tiers(access)?.ok_or_else(|| {
+            let problem = "with_tiers: the storage has no tiers to leave out";
+            ConfigurationError::new("with_tiers", problem)
+        })?;
+        Ok(Self {
+            storage: view,
+            skips_reads: self.skips_reads || access.skips_reads(),
+            shared: Arc::clone(&self.shared),
+        })
     }
 
     /// The fresh value under `key`, or none.
@@ -559,7 +605,7 @@ impl CacheService {
     /// The storage itself. Called on the `Arc`, which is a storage too, each method would box a
     /// second future.
     fn inner(&self) -> &dyn CacheStorage {
-        &*self.shared.storage
+        &*self.storage
     }
 
     fn key(&self, key: impl Into<CacheKey>) -> CacheKey {
@@ -735,7 +781,7 @@ impl fmt::Debug for CacheService {
             .field("ttl", &self.shared.ttl)
             .field("on_trouble", &self.shared.on_trouble)
             .field("keys_under_way", &self.shared.fills.len())
-            .field("storage", &self.shared.storage)
+            .field("storage", &self.storage)
             .finish_non_exhaustive()
     }
 }

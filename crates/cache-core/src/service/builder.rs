@@ -192,8 +192,9 @@ impl CacheServiceBuilder {
             return Err(ConfigurationErrors(problems).into());
         };
         Ok(CacheService {
+            storage: self.storage,
+            skips_reads: false,
             shared: Arc::new(Shared {
-                storage: self.storage,
                 prefix,
                 codec,
                 ttl,

@@ -226,6 +226,11 @@ impl CacheService {
         &self.shared.fills
     }
 
+    /// Names the view of the storage that this handle uses.
+    fn view(&self) -> usize {
+        Arc::as_ptr(&self.storage).cast::<()>().addr()
+    }
+
     fn observers(&self) -> &Observers {
         &self.shared.observers
     }
@@ -348,6 +353,9 @@ impl CacheService {
 
     #[cfg(feature = "decoded")]
     fn decoded(&self, key: &CacheKey) -> Option<Held> {
+        if self.skips_reads {
+            return None;
+        }
         let now = self.inner().info().clock.now();
         self.shared.decoded.as_ref()?.get(key, now)
     }
@@ -357,7 +365,7 @@ impl CacheService {
     #[cfg(feature = "decoded")]
     fn decoded_value<T: Loadable>(&self, key: &CacheKey, options: &LoadOptions) -> Option<Arc<T>> {
         let decoded = self.shared.decoded.as_ref()?;
-        if options.refresh {
+        if options.refresh || self.skips_reads {
             return None;
         }
         let now = self.inner().info().clock.now();

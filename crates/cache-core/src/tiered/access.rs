@@ -41,6 +41,10 @@ impl TierAccess {
         self.writes.push(tier.into());
         self
     }
+
+    pub(crate) fn skips_reads(&self) -> bool {
+        !self.reads.is_empty()
+    }
 }
 
 /// What one view of a stack does with each tier, fastest first.

@@ -2,9 +2,11 @@ use std::future::pending;
 use std::sync::Arc;
 
 use cache_core::{
-    CacheError, ErrorKind, LoadOptions, LoadReason, LoadStatus, LoaderOutcome, millis, mins, secs,
+    CacheError, CacheService, DecodedOptions, ErrorKind, LoadOptions, LoadReason, LoadStatus,
+    LoaderOutcome, ManualClock, TierAccess, TierOptions, TieredStorage, millis, mins, secs,
 };
-use cache_testkit::chaos::Plan;
+use cache_memory::MemoryCacheStorage;
+use cache_testkit::chaos::{ChaosStorage, Plan};
 use tokio::sync::{Barrier, Notify};
 use tokio::time::Instant;
 
@@ -290,4 +292,50 @@ async fn every_call_can_be_spawned() {
     };
     let values = tokio::spawn(calls).await.unwrap().unwrap();
     assert_eq!(values[0].as_deref(), Some(&1));
+}
+
+#[tokio::test]
+async fn case_40_a_call_leaves_tiers_out_of_its_reads_and_writes() {
+    let (clock, options) = (ManualClock::new(), LoadOptions::default());
+    let tier = || ChaosStorage::new(MemoryCacheStorage::with_clock(clock.clone()));
+    let (fast, slow) = (tier(), tier());
+    let name = |name: &'static str| TierOptions::default().with_name(name);
+    let tiers = TieredStorage::builder()
+        .tier_with(fast.clone(), name("fast"))
+        .tier_with(slow.clone(), name("slow"))
+        .build()
+        .unwrap();
+    let cache = CacheService::builder(tiers)
+        .prefix("t")
+        .ttl(mins(1))
+        .decoded(DecodedOptions::new())
+        .build()
+        .unwrap();
+    cache.set("k", &1u64).await.unwrap();
+    // Another process writes, past this one's fast tier.
+    let other = CacheService::builder(slow.clone()).prefix("t").ttl(mins(1));
+    other.build().unwrap().set("k", &2u64).await.unwrap();
+    let load = async |cache: &CacheService| {
+        let failing = |_| async { LoaderOutcome::<u64>::failed("nobody asks") };
+        let loaded = cache.load("k", &options, failing).await.unwrap();
+        (*loaded.value.unwrap(), loaded.tier)
+    };
+    // Plain integers live in the tier of the counters alone, and are kept decoded all the same.
+    assert_eq!(load(&cache).await, (2, Some("slow")));
+    assert_eq!(load(&cache).await, (2, Some("decoded")));
+    let slow_only = cache
+        .with_tiers(&TierAccess::new().skip_reads("fast"))
+        .unwrap();
+    let reads = fast.calls();
+    assert_eq!(load(&slow_only).await, (2, Some("slow")));
+    assert_eq!(fast.calls(), reads, "the tier left out is not touched");
+    let error = cache
+        .with_tiers(&TierAccess::new().skip_writes("disk"))
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    let plain = Fixture::new().cache;
+    let error = plain
+        .with_tiers(&TierAccess::new().skip_reads("fast"))
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
 }

@@ -1,6 +1,5 @@
 //! One caller of a load: what it reads, joins, begins, waits for and takes instead.
 
-use std::any::TypeId;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Job, LoadBody};
-use super::flight::{Crew, Done, Failed, Flight, Loading, Phase, Seat};
+use super::flight::{Crew, Done, Failed, Flight, Kind, Loading, Phase, Seat};
 use super::held::{AnyValue, Held};
 use super::loaded::{LoadStatus, Loaded};
 use super::options::LoadOptions;
@@ -36,7 +35,7 @@ pub(super) struct Call<'a> {
     service: &'a CacheService,
     key: &'a CacheKey,
     options: &'a LoadOptions,
-    type_id: TypeId,
+    kind: Kind,
     /// When the call has to be over.
     until: Option<Instant>,
     /// When it began to wait for a load.
@@ -65,7 +64,7 @@ impl<'a> Call<'a> {
             service,
             key,
             options,
-            type_id: TypeId::of::<T>(),
+            kind: Kind::of::<T>(service.view()),
             until: options.deadline.map(|span| Instant::now() + span),
             waiting_since: OnceLock::new(),
         }
@@ -126,19 +125,19 @@ impl<'a> Call<'a> {
 
     /// A seat in a flight that is under way, or in a new one of which this call is the first.
     fn enter(&self) -> (Seat, bool) {
-        self.enter_with(|| Flight::new(self.type_id))
+        self.enter_with(|| Flight::new(self.kind))
     }
 
     /// As [`enter`](Self::enter), as a part of a batch.
     pub(super) fn enter_with_batch(&self, crew: &Arc<Crew>) -> (Seat, bool) {
         self.enter_with(|| {
             crew.join();
-            Flight::of_batch(self.type_id, crew)
+            Flight::of_batch(self.kind, crew)
         })
     }
 
     fn enter_with(&self, flight: impl FnOnce() -> Flight) -> (Seat, bool) {
-        let suits = |flight: &Flight| flight.try_join(self.type_id, self.options);
+        let suits = |flight: &Flight| flight.try_join(self.kind, self.options);
         let (fill, is_new) = self.service.fills().join_or_begin(self.key, suits, flight);
         (Seat(fill), is_new)
     }
@@ -238,7 +237,7 @@ impl<'a> Call<'a> {
         if let Some(throttled) = self.service.throttled(self.key) {
             let Throttled { error, instead, .. } = throttled;
             match instead {
-                Instead::Fallback(value) if (*value).type_id() == self.type_id => {
+                Instead::Fallback(value) if self.kind.is_of(&value) => {
                     return Found::Over(Done::Throttled(error, Some(value)));
                 }
                 Instead::Default if self.options.default.is_some() => {

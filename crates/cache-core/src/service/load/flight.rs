@@ -20,10 +20,31 @@ enum CrewOf {
     Batch(Arc<Crew>),
 }
 
+/// What callers have to have in common to share a flight.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Of the value.
+    type_id: TypeId,
+    /// Which view of the storage they use, by its place in memory.
+    view: usize,
+}
+
+impl Kind {
+    pub(super) fn of<T: 'static>(view: usize) -> Self {
+        Self {
+            type_id: TypeId::of::<T>(),
+            view,
+        }
+    }
+
+    pub(super) fn is_of(self, value: &AnyValue) -> bool {
+        (**value).type_id() == self.type_id
+    }
+}
+
 /// What is under way for one key.
 pub(crate) struct Flight {
-    /// Of the value: calls for another type do not join.
-    type_id: TypeId,
+    kind: Kind,
     phase: Mutex<Phase>,
     changed: Notify,
     crew: CrewOf,
@@ -98,23 +119,23 @@ impl Phase {
 
 impl Flight {
     /// A flight with one caller.
-    pub(super) fn new(type_id: TypeId) -> Self {
-        Self::with(type_id, CrewOf::Flight(Crew::of_one()))
+    pub(super) fn new(kind: Kind) -> Self {
+        Self::with(kind, CrewOf::Flight(Crew::of_one()))
     }
 
     /// One of the flights of a batch, whose crew has a seat for it.
-    pub(super) fn of_batch(type_id: TypeId, crew: &Arc<Crew>) -> Self {
-        Self::with(type_id, CrewOf::Batch(Arc::clone(crew)))
+    pub(super) fn of_batch(kind: Kind, crew: &Arc<Crew>) -> Self {
+        Self::with(kind, CrewOf::Batch(Arc::clone(crew)))
     }
 
     /// A flight that nobody joins.
     pub(super) fn alone() -> Self {
-        Self::with(TypeId::of::<()>(), CrewOf::Flight(Crew::default()))
+        Self::with(Kind::of::<()>(0), CrewOf::Flight(Crew::default()))
     }
 
-    fn with(type_id: TypeId, crew: CrewOf) -> Self {
+    fn with(kind: Kind, crew: CrewOf) -> Self {
         Self {
-            type_id,
+            kind,
             phase: Mutex::new(Phase::Reading),
             changed: Notify::new(),
             crew,
@@ -123,9 +144,9 @@ impl Flight {
         }
     }
 
-    /// Takes a seat for a caller that wants a value of this type, if it can still be had.
-    pub(super) fn try_join(&self, type_id: TypeId, options: &LoadOptions) -> bool {
-        if self.type_id != type_id || !self.crew().try_join() {
+    /// Takes a seat for a caller that wants the same, if it can still be had.
+    pub(super) fn try_join(&self, kind: Kind, options: &LoadOptions) -> bool {
+        if self.kind != kind || !self.crew().try_join() {
             return false;
         }
         if options.refresh {
