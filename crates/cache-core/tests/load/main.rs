@@ -14,6 +14,7 @@ mod basics;
 mod batches;
 mod failures;
 mod leaving;
+mod model;
 mod overtaken;
 mod stale;
 
