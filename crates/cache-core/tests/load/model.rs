@@ -111,9 +111,10 @@ async fn run(steps: &[Step], decoded: bool) -> Result<(), String> {
     let mut run = Run::new(decoded);
     for step in steps {
         run.take(step).await;
-        settle().await;
         let mut world = run.shared.world();
-        world.check_timeouts();
+        if matches!(step, Step::Settle) {
+            world.settles();
+        }
         if let Some(problem) = world.problem.take() {
             return Err(problem);
         }
@@ -149,6 +150,7 @@ impl Run {
             Step::Release(place, outcome) => self.release(*place, *outcome),
             Step::Pass(span) => self.pass(*span).await,
             Step::Write(kind) => self.write(*kind),
+            Step::Settle => settle().await,
             Step::Outage(true) => {
                 self.shared.world().outage(true);
                 let refused = CacheError::new(ErrorKind::Connection, "connection refused");
@@ -211,6 +213,8 @@ impl Run {
     }
 
     async fn pass(&self, span: Duration) {
+        // What is ready is ready before that time.
+        settle().await;
         self.clock.advance(span);
         self.shared.world().now += span;
         tokio::time::advance(span).await;
@@ -304,7 +308,7 @@ impl Drop for Gone {
 
 /// Lets every task go on until nothing is left to do.
 async fn settle() {
-    for _ in 0..4 {
+    for _ in 0..2 {
         tokio::task::yield_now().await;
     }
 }

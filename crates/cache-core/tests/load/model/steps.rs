@@ -36,6 +36,8 @@ pub(super) enum Step {
     },
     /// What hangs in the storage goes on.
     GoOn,
+    /// Lets every task go on until nothing is left to do.
+    Settle,
 }
 
 /// The options of one call.
@@ -118,13 +120,19 @@ impl Wishes {
     }
 }
 
-/// A sequence of ten to twenty-five steps.
+/// A sequence of ten to twenty-five steps. Most of them settle before the next.
 pub(super) fn draw(seed: u64) -> Vec<Step> {
     let mut rng = Rng::with_seed(seed);
-    let mut steps: Vec<Step> = (0..rng.usize(10..=25)).map(|_| step(&mut rng)).collect();
+    let mut steps = Vec::new();
     if rng.bool() {
         // A key that has a value leads further than one that has none.
-        steps.insert(0, Step::Write(Write::Set));
+        steps.push(Step::Write(Write::Set));
+    }
+    for _ in 0..rng.usize(10..=25) {
+        steps.push(step(&mut rng));
+        if rng.u32(0..4) > 0 {
+            steps.push(Step::Settle);
+        }
     }
     steps
 }

@@ -18,6 +18,10 @@ pub(super) struct World {
     /// When an outage of the storage last began or ended.
     disturbed: u64,
     is_out: bool,
+    /// Whether a caller has left since the last pause, so that its load may be about to end.
+    has_just_left: bool,
+    /// The last load whose value is known to be stored: when it was called, when that was known.
+    newest: Option<(usize, u64)>,
     /// Whether anything has hung in the storage, which may last until the end.
     has_hung: bool,
     calls: Vec<Call>,
@@ -46,6 +50,7 @@ pub(super) struct Load {
 
 struct Written {
     kind: Write,
+    at: Duration,
     began: u64,
     acknowledged: Option<u64>,
 }
@@ -122,12 +127,14 @@ impl World {
 
     pub(super) fn call_leaves(&mut self, call: usize) {
         self.calls[call].is_over = true;
+        self.has_just_left = true;
     }
 
     pub(super) fn write_begins(&mut self, kind: Write) -> (usize, u64) {
         let (began, at) = (self.tick(), self.now);
         self.writes.push(Written {
             kind,
+            at,
             began,
             acknowledged: None,
         });
@@ -162,7 +169,7 @@ impl World {
         let own = self.calls[caller].began;
         let overlaps = |load: &Load| {
             let began = own.min(self.calls[load.caller].began);
-            load.is_live && !self.was_written_since(began)
+            load.is_live && !self.has_just_left && !self.was_written_since(began)
         };
         if let Some(other) = self.loads.iter().position(overlaps) {
             self.wrong(format!(
@@ -254,6 +261,7 @@ impl World {
         }
         if let Ok(loaded) = answer {
             self.note_throttle(&loaded);
+            self.note_newest(call, &loaded);
         }
     }
 
@@ -311,6 +319,7 @@ impl World {
         making: &Making,
     ) -> Result<(), String> {
         let age = self.now - making.at;
+        let is_stored = matches!(loaded.status, LoadStatus::Fresh | LoadStatus::Stale);
         match loaded.status {
             LoadStatus::Fresh if age >= making.fresh => return Err("older than fresh".to_owned()),
             LoadStatus::Stale if age >= making.fresh + making.stale => {
@@ -330,6 +339,14 @@ impl World {
             _ => {}
         }
         let began = self.calls[call].began;
+        if let (Some((newest, known)), Maker::Load(load)) = (self.newest, making.by)
+            && is_stored
+            && known < began
+            && self.loads[load].invoked < self.loads[newest].invoked
+            && !self.was_written_since(self.calls[self.loads[newest].caller].began)
+        {
+            return Err("older than what was stored since".to_owned());
+        }
         for write in &self.writes {
             let Some(ended) = write.acknowledged.filter(|ended| *ended < began) else {
                 continue;
@@ -387,6 +404,23 @@ impl World {
             .ok_or_else(|| "nobody said that there is nothing".to_owned())
     }
 
+    /// Notes a value that was loaded and stored. Who waits no longer than he wants to may have it
+    /// before it is stored.
+    fn note_newest(&mut self, call: usize, loaded: &Loaded<u64>) {
+        let wishes = self.calls[call].wishes;
+        let is_patient = wishes.soft.or(wishes.hard).or(wishes.deadline).is_none();
+        if loaded.status != LoadStatus::Loaded || loaded.trouble.is_some() || !is_patient {
+            return;
+        }
+        let value = loaded.value.as_deref().copied().unwrap_or_default();
+        let making = self.values[value as usize].last();
+        if let Some(making) = making.filter(|making| self.may_be_stored(making))
+            && let Maker::Load(load) = making.by
+        {
+            self.newest = Some((load, self.tick()));
+        }
+    }
+
     /// Notes a failure that was answered with a stale value just now.
     fn note_throttle(&mut self, loaded: &Loaded<u64>) {
         let failed = |error: &CacheError| error.kind() == ErrorKind::Loader;
@@ -404,14 +438,24 @@ impl World {
                 Some((Outcome::Failed | Outcome::FailedWith | Outcome::Panic, true))
             )
         };
-        let Some(load) = self.loads.iter().rev().find(is_failure) else {
+        // Of several that failed at once, nobody knows which it was.
+        let mut failures = self.loads.iter().filter(is_failure);
+        let (Some(load), None) = (failures.next(), failures.next()) else {
             return;
         };
         let began = self.calls[load.caller].began;
         if self.was_written_since(began) || !self.is_sound_since(began) {
             return;
         }
-        let stale_end = making.at + making.fresh + making.stale;
+        let expired = self
+            .writes
+            .iter()
+            .filter(|write| write.kind == Write::ExpireNow);
+        let stale_end = expired
+            .map(|write| write.at + STALE)
+            .chain([making.at + making.fresh + making.stale])
+            .min()
+            .unwrap_or_default();
         let tick = self.tick();
         self.throttled = Some(Throttled {
             since: self.now,
@@ -420,8 +464,10 @@ impl World {
         });
     }
 
-    /// Every call whose time is over has ended.
-    pub(super) fn check_timeouts(&mut self) {
+    /// Everything has gone on as far as it gets: whoever's time is over has ended, and what was
+    /// cancelled is gone.
+    pub(super) fn settles(&mut self) {
+        self.has_just_left = false;
         for (position, call) in self.calls.iter().enumerate() {
             let hard = call.wishes.hard.filter(|_| !self.has_hung);
             let end = [hard, call.wishes.deadline].into_iter().flatten().min();
