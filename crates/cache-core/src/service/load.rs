@@ -25,6 +25,7 @@ mod failure;
 mod flight;
 mod held;
 mod loaded;
+mod nested;
 mod options;
 mod outcome;
 mod throttle;
@@ -64,6 +65,11 @@ impl CacheService {
     /// The loader is told what is stored ([`LoadContext`]) and returns a `Result`, or a
     /// [`LoaderOutcome`] to decide more. A panic in it is an error of kind `Loader` for all who
     /// wait, in builds that unwind.
+    ///
+    /// A loader may use the cache. One that asks for the key it loads, directly or through the
+    /// loaders of other keys, gets an error of kind `Loader` where it would wait for itself; tasks
+    /// that it spawns are not looked into, and neither are two loads that wait for each other: a
+    /// hard timeout ends those.
     ///
     /// The options are the service's ([`load_options`](crate::CacheServiceBuilder::load_options));
     /// [`get_or_load_with`](Self::get_or_load_with) takes others.

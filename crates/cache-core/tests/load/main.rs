@@ -15,6 +15,7 @@ mod batches;
 mod failures;
 mod leaving;
 mod model;
+mod nested;
 mod overtaken;
 mod stale;
 

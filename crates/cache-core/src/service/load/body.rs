@@ -15,6 +15,7 @@ use super::call::Loadable;
 use super::failure::LoadFailure;
 use super::flight::{Crew, Done, Failed, Flight, Phase};
 use super::held::{AnyValue, Held};
+use super::nested::Within;
 use super::options::LoadOptions;
 use super::outcome::{LoaderOutcome, failure};
 use super::throttle::Instead;
@@ -104,7 +105,10 @@ impl LoadBody {
         let Ok(runtime) = Handle::try_current() else {
             return Err(no_runtime());
         };
-        drop(runtime.spawn(async move { body.0.run(produce).await }));
+        // A background load is nobody's to wait for.
+        let is_waited_for = !(is_eager || body.0.options.revalidate);
+        let within = Within::new(&body.0.crew, is_waited_for);
+        drop(runtime.spawn(within.run(async move { body.0.run(produce).await })));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::body::{Job, LoadBody};
 use super::flight::{Crew, Done, Failed, Flight, Kind, Loading, Phase, Seat};
 use super::held::{AnyValue, Held};
 use super::loaded::{LoadStatus, Loaded};
+use super::nested::is_within;
 use super::options::LoadOptions;
 use super::outcome::{IntoLoaderOutcome, LoadContext, LoadReason};
 use super::throttle::{Instead, Throttled};
@@ -305,6 +306,12 @@ impl<'a> Call<'a> {
                     if let Some(loaded) = self.take_at_once(flight, &loading) {
                         return Ok(Some(loaded));
                     }
+                    if is_within(flight.crew()) {
+                        let existing = loading.existing.as_ref();
+                        return self
+                            .without_load(existing, None, self.waits_for_itself())
+                            .map(Some);
+                    }
                     self.alarm(&loading)
                 }
             };
@@ -550,6 +557,13 @@ impl<'a> Call<'a> {
     pub(super) fn abandon(&self, fill: &Arc<Fill<Flight>>) {
         self.service.fills().end(self.key, fill);
         fill.payload.abandon();
+    }
+
+    fn waits_for_itself(&self) -> CacheError {
+        let message = "a loader waits for the load that it is a part of";
+        CacheError::new(ErrorKind::Loader, message)
+            .with_operation(Operation::GetOrLoad)
+            .with_key(self.key)
     }
 
     pub(super) fn runtime_ended(&self) -> CacheError {
