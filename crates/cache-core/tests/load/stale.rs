@@ -3,7 +3,10 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use cache_core::{ErrorKind, LoadOptions, LoadStatus, LoaderOutcome, millis, mins, secs};
+use cache_core::{
+    ErrorKind, LoadOptions, LoadStatus, LoaderOutcome, Operation, millis, mins, secs,
+};
+use cache_testkit::chaos::Plan;
 use tokio::sync::Notify;
 
 use super::{Fixture, poll_once, settle};
@@ -81,4 +84,21 @@ async fn a_soft_timeout_without_a_stale_value_left_goes_on_waiting() {
     settle().await;
     t.clock.advance(secs(2));
     assert_eq!(call.await.unwrap().status, LoadStatus::Loaded);
+}
+
+#[tokio::test]
+async fn a_stale_value_that_ends_on_its_way_here_is_not_served_by_the_throttle() {
+    let t = nearly_too_old().await;
+    let load = || {
+        t.cache.get_or_load("k", |_| async {
+            LoaderOutcome::<u64>::failed("the source is down")
+        })
+    };
+    assert_eq!(*load().await.unwrap(), 1);
+    t.chaos.add(Plan::hang_after().on(Operation::Get).nth(1));
+    let mut call = Box::pin(load());
+    assert!(poll_once(&mut call).await.is_pending());
+    t.clock.advance(secs(2));
+    t.chaos.release();
+    assert_eq!(call.await.unwrap_err().kind(), ErrorKind::Loader);
 }

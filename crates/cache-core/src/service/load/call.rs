@@ -203,7 +203,14 @@ impl<'a> Call<'a> {
                 service.keep_decoded(self.key, fill, &held, entry.value.len());
                 self.fresh(held, wants_load)
             }
-            Ok(Some(Some((held, _)))) => self.stale(held, wants_load),
+            Ok(Some(Some((held, _)))) if held.is_servable(|| self.now()) => {
+                self.stale(held, wants_load)
+            }
+            // It has ended on its way here.
+            Ok(Some(Some(_))) => {
+                service.count_miss();
+                self.missing(None, wants_load)
+            }
         }
     }
 
