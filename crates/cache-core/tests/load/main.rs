@@ -18,6 +18,7 @@ mod model;
 mod nested;
 mod overtaken;
 mod stale;
+mod threads;
 
 /// A service over memory that can go wrong, with a clock that is moved by hand.
 struct Fixture {

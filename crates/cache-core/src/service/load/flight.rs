@@ -182,20 +182,27 @@ impl Flight {
 
     /// Goes on to `phase` and tells everybody.
     pub(super) fn enter(&self, phase: Phase) {
-        *self.lock() = phase;
+        // Values are dropped outside of the lock.
+        let before = std::mem::replace(&mut *self.lock(), phase);
         self.changed.notify_waiters();
+        drop(before);
     }
 
-    /// Gives up, unless it is over already.
+    /// Gives up, unless it is over already. A value that is there is given to all who wait, even
+    /// where the storage, or the runtime, ended in the middle of storing it.
     pub(super) fn abandon(&self) {
-        {
-            let mut phase = self.lock();
-            if matches!(*phase, Phase::Done(_)) {
-                return;
-            }
-            *phase = Phase::Abandoned;
-        }
+        let mut phase = self.lock();
+        let after = match &*phase {
+            Phase::Done(_) => return,
+            Phase::Loading(Loading {
+                loaded: Some(held), ..
+            }) => Phase::Done(Done::Loaded(held.clone(), None)),
+            Phase::Loading(_) | Phase::Reading | Phase::Abandoned => Phase::Abandoned,
+        };
+        let before = std::mem::replace(&mut *phase, after);
+        drop(phase);
         self.changed.notify_waiters();
+        drop(before);
     }
 
     /// The value is there, and being stored.
