@@ -135,7 +135,7 @@ impl<F: Send + Sync> Fills<F> {
             let slot = shard.entry(key.clone()).or_default();
             slot.is_contended |= slot.writers > 0;
             slot.writers += 1;
-            slot.take()
+            slot.doomed()
         };
         // After it can be found, as a fill.
         if self.is_being_cleared(key)
@@ -143,7 +143,7 @@ impl<F: Send + Sync> Fills<F> {
         {
             slot.is_contended = true;
         }
-        all_doomed(doomed).await;
+        all_stored(doomed).await;
         writing
     }
 
@@ -164,7 +164,7 @@ impl<F: Send + Sync> Fills<F> {
             fills: self,
             scope: scope.clone(),
         };
-        all_doomed(self.take_within(scope)).await;
+        all_stored(self.take_within(scope)).await;
         clearing
     }
 
@@ -177,7 +177,7 @@ impl<F: Send + Sync> Fills<F> {
         self.shards.iter().map(lock).sum()
     }
 
-    /// Takes the fills within `scope` out of everybody's sight.
+    /// Dooms the fills within `scope` and takes them out of everybody's sight.
     fn take_within(&self, scope: &ClearScope) -> Vec<Arc<Fill<F>>> {
         let mut taken = Vec::new();
         for shard in &self.shards {
@@ -185,7 +185,7 @@ impl<F: Send + Sync> Fills<F> {
             shard.retain(|key, slot| {
                 if scope.contains(key.as_str()) {
                     slot.is_contended |= slot.writers > 0;
-                    taken.append(&mut slot.take());
+                    taken.append(&mut slot.doomed());
                 }
                 !slot.is_empty()
             });
@@ -251,6 +251,15 @@ impl<F> Slot<F> {
         fills
     }
 
+    /// Takes the fills out of everybody's sight, doomed under the same lock.
+    fn doomed(&mut self) -> Vec<Arc<Fill<F>>> {
+        let fills = self.take();
+        for fill in &fills {
+            fill.doomed.store(true, Ordering::Release);
+        }
+        fills
+    }
+
     fn is_empty(&self) -> bool {
         self.writers == 0 && self.fill.is_none() && self.others.is_empty()
     }
@@ -262,11 +271,8 @@ fn slot_left<F>(slot: std::collections::hash_map::OccupiedEntry<'_, CacheKey, Sl
     }
 }
 
-/// Dooms the fills and waits for those that are storing.
-async fn all_doomed<F: Send + Sync>(fills: Vec<Arc<Fill<F>>>) {
-    for fill in &fills {
-        fill.doom();
-    }
+/// Waits for those that are storing.
+async fn all_stored<F: Send + Sync>(fills: Vec<Arc<Fill<F>>>) {
     for fill in fills {
         drop(fill.gate.lock().await);
     }
