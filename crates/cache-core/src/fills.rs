@@ -33,6 +33,9 @@ struct Slot<F> {
     fill: Option<Arc<Fill<F>>>,
     /// More of them, where one does not suit everybody, which is rare.
     others: Vec<Arc<Fill<F>>>,
+    /// Those that were doomed and have not ended. They may be storing, and then each write waits
+    /// for them, not only the one that doomed them.
+    doomed: Vec<Arc<Fill<F>>>,
 }
 
 /// One value on its way into a storage.
@@ -135,7 +138,7 @@ impl<F: Send + Sync> Fills<F> {
             let slot = shard.entry(key.clone()).or_default();
             slot.is_contended |= slot.writers > 0;
             slot.writers += 1;
-            slot.doomed()
+            slot.doom().to_vec()
         };
         // After it can be found, as a fill.
         if self.is_being_cleared(key)
@@ -185,7 +188,7 @@ impl<F: Send + Sync> Fills<F> {
             shard.retain(|key, slot| {
                 if scope.contains(key.as_str()) {
                     slot.is_contended |= slot.writers > 0;
-                    taken.append(&mut slot.doomed());
+                    taken.extend_from_slice(slot.doom());
                 }
                 !slot.is_empty()
             });
@@ -223,6 +226,7 @@ impl<F> Default for Slot<F> {
             is_contended: false,
             fill: None,
             others: Vec::new(),
+            doomed: Vec::new(),
         }
     }
 }
@@ -242,26 +246,25 @@ impl<F> Slot<F> {
 
     fn remove(&mut self, fill: &Arc<Fill<F>>) {
         self.fill.take_if(|other| Arc::ptr_eq(other, fill));
-        self.others.retain(|other| !Arc::ptr_eq(other, fill));
-    }
-
-    fn take(&mut self) -> Vec<Arc<Fill<F>>> {
-        let mut fills = std::mem::take(&mut self.others);
-        fills.extend(self.fill.take());
-        fills
-    }
-
-    /// Takes the fills out of everybody's sight, doomed under the same lock.
-    fn doomed(&mut self) -> Vec<Arc<Fill<F>>> {
-        let fills = self.take();
-        for fill in &fills {
-            fill.doomed.store(true, Ordering::Release);
+        for fills in [&mut self.others, &mut self.doomed] {
+            fills.retain(|other| !Arc::ptr_eq(other, fill));
         }
-        fills
+    }
+
+    /// Dooms the fills and takes them out of sight; all that were doomed and have not ended. Under
+    /// the lock of their shard, so that what is stored at once is stored before the write, or not
+    /// at all.
+    fn doom(&mut self) -> &[Arc<Fill<F>>] {
+        let doomed = self.fill.take().into_iter().chain(self.others.drain(..));
+        for fill in doomed {
+            fill.doom();
+            self.doomed.push(fill);
+        }
+        &self.doomed
     }
 
     fn is_empty(&self) -> bool {
-        self.writers == 0 && self.fill.is_none() && self.others.is_empty()
+        self.writers == 0 && self.fills().next().is_none() && self.doomed.is_empty()
     }
 }
 
@@ -278,14 +281,16 @@ async fn all_stored<F: Send + Sync>(fills: Vec<Arc<Fill<F>>>) {
     }
 }
 
+impl<F> Fill<F> {
+    fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+}
+
 impl<F: Send + Sync> Fill<F> {
     /// Whether a write of the key began since the fill did, so that its value must not be stored.
     pub(crate) fn is_doomed(&self) -> bool {
         self.doomed.load(Ordering::Acquire)
-    }
-
-    fn doom(&self) {
-        self.doomed.store(true, Ordering::Release);
     }
 
     /// Runs `store` unless the fill is doomed. A write that begins meanwhile waits for it. A
@@ -319,7 +324,7 @@ impl<F: Send + Sync> Drop for Writing<'_, F> {
         let mut shard = self.fills.shard(&self.key);
         if let Slots::Occupied(mut slot) = shard.entry(self.key.clone()) {
             // What began under the write is doomed; what comes now begins anew.
-            drop(slot.get_mut().take());
+            slot.get_mut().doom();
             slot.get_mut().writers -= 1;
             slot.get_mut().is_contended &= slot.get().writers > 0;
             slot_left(slot);

@@ -84,3 +84,28 @@ async fn a_load_that_comes_back_when_its_callers_have_left_is_not_stored_over_a_
     settle().await;
     assert_eq!(t.cache.get::<u64>("k").await.unwrap(), Some(2));
 }
+
+#[tokio::test]
+async fn every_write_waits_for_a_load_that_is_storing() {
+    let t = Fixture::new();
+    t.chaos.add(Plan::hang().on(Operation::Set).nth(1));
+    let load = t
+        .cache
+        .get_or_load("k", |_| async { LoaderOutcome::value(1u64) });
+    let mut load = Box::pin(load);
+    assert!(poll_once(&mut load).await.is_pending());
+    t.chaos.wait_until_hung(1).await;
+    // One that is given up, one that goes on, and one after both.
+    let mut writes: Vec<_> = (0..3).map(|_| Box::pin(t.cache.delete("k"))).collect();
+    assert!(poll_once(&mut writes[0]).await.is_pending());
+    drop(writes.remove(0));
+    for write in &mut writes {
+        assert!(poll_once(write).await.is_pending());
+    }
+    t.chaos.release();
+    load.await.unwrap();
+    for write in writes {
+        write.await.unwrap();
+    }
+    assert_eq!(t.cache.get::<u64>("k").await.unwrap(), None);
+}

@@ -107,7 +107,7 @@ impl LoadBody {
         };
         // A background load is nobody's to wait for.
         let is_waited_for = !(is_eager || body.0.options.revalidate);
-        let within = Within::new(&body.0.crew, is_waited_for);
+        let within = Within::new(&body.0.jobs[0].fill, is_waited_for);
         drop(runtime.spawn(within.run(async move { body.0.run(produce).await })));
         Ok(())
     }

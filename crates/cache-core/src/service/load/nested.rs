@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::flight::Crew;
+use super::flight::{Crew, Flight};
+use crate::fills::Fill;
 
 tokio::task_local! {
     static WITHIN: Arc<Within>;
@@ -10,16 +11,16 @@ tokio::task_local! {
 
 /// A load, and the one whose loader waits for it.
 pub(super) struct Within {
-    crew: Arc<Crew>,
+    fill: Arc<Fill<Flight>>,
     outer: Option<Arc<Self>>,
 }
 
 impl Within {
-    /// A load of this crew, which the present code will wait for, or will not.
-    pub(super) fn new(crew: &Arc<Crew>, is_waited_for: bool) -> Arc<Self> {
+    /// A load of this flight, which the present code will wait for, or will not.
+    pub(super) fn new(fill: &Arc<Fill<Flight>>, is_waited_for: bool) -> Arc<Self> {
         let outer = WITHIN.try_with(Arc::clone).ok();
         Arc::new(Self {
-            crew: Arc::clone(crew),
+            fill: Arc::clone(fill),
             outer: outer.filter(|_| is_waited_for),
         })
     }
@@ -32,11 +33,11 @@ impl Within {
 
 /// Whether the load of this crew waits for the present code, so that waiting for it would never
 /// end.
-pub(super) fn is_within(crew: &Arc<Crew>) -> bool {
+pub(super) fn is_within(crew: &Crew) -> bool {
     let is_within = |within: &Arc<Within>| {
         let mut level = Some(within);
         while let Some(within) = level {
-            if Arc::ptr_eq(&within.crew, crew) {
+            if std::ptr::eq(within.fill.payload.crew(), crew) {
                 return true;
             }
             level = within.outer.as_ref();
