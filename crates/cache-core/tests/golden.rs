@@ -82,6 +82,19 @@ fn binary_codecs() {
 }
 
 #[test]
+fn absence_is_never_fresh() {
+    let written = NewEntry::stale(&b""[..], secs(30)).unwrap();
+    let read = Entry::new(&b""[..], Expiry::At(NOW))
+        .with_stale_until(Expiry::At(NOW.after(secs(30))))
+        .with_codec(Some(CodecId::Absent));
+    check(
+        include_bytes!("golden/v1_absent.bin"),
+        written.with_codec(CodecId::Absent),
+        &read,
+    );
+}
+
+#[test]
 fn raw_for_ever() {
     check(
         include_bytes!("golden/v1_raw_forever.bin"),

@@ -1,6 +1,9 @@
 //! Entries past their time to live, within their stale budget.
 
-use cache_core::{CodecId, Expiry, NewEntry, TimeLeft, Timestamp, Ttl, millis};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_core::{CodecId, Condition, Expiry, NewEntry, TimeLeft, Timestamp, Ttl, millis};
 
 use super::context::{Context, LONG, fresh, key, stale_for, ttl};
 use super::theme;
@@ -11,6 +14,12 @@ async fn expire(t: &Context, ttl: Ttl) -> bool {
 
 async fn expire_now(t: &Context) -> bool {
     t.expire_now(&key("k")).await.expect("the storage expires")
+}
+
+/// A marker, as a load writes it that found nothing.
+fn never_fresh(span: Duration) -> NewEntry {
+    let entry = NewEntry::stale("v", span).expect("the span is sound");
+    entry.with_codec(CodecId::Absent)
 }
 
 theme! {
@@ -208,6 +217,55 @@ theme! {
         t.put_entry("k", stale_for(NewEntry::new("v", Ttl::FOREVER), LONG))
             .await;
         assert!(expire_now(t).await);
+        assert!(t.is_absent("k").await);
+    }
+
+    /// An entry that is never fresh is seen by reads alone: to those who ask for a fresh entry
+    /// there is none, and a conditional write replaces it.
+    async fn an_entry_that_is_never_fresh_is_seen_by_reads_alone(t: &Context) {
+        t.put_entry("k", never_fresh(LONG)).await;
+        t.assert_stale("k", "v").await;
+        let entry = t.get(&key("k")).await.expect("the storage reads");
+        let entry = entry.expect("it was written");
+        assert_eq!((entry.value, entry.codec), (Bytes::from("v"), Some(CodecId::Absent)));
+        assert!(entry.expires_at.is_past(t.now()), "{:?}", entry.expires_at);
+        t.assert_ends_in(entry.stale_until, LONG);
+        assert!(!t.is_fresh("k").await);
+        assert_eq!(t.time_left("k").await, TimeLeft::Missing);
+        assert!(!expire(t, ttl(60 * LONG)).await && !expire_now(t).await);
+        for condition in [Condition::IfPresent, Condition::IfEquals(Bytes::from("v"))] {
+            let written = t.set(&key("k"), fresh("w"), condition).await;
+            assert!(!written.expect("the storage writes"));
+        }
+        let deleted = t.compare_and_delete(&key("k"), b"v").await;
+        assert!(!deleted.expect("the storage deletes"));
+        t.assert_stale("k", "v").await;
+        let written = t.set(&key("k"), fresh("w"), Condition::IfAbsent).await;
+        assert!(written.expect("the storage writes"));
+        assert_eq!(t.value("k").await, Some(Bytes::from("w")));
+        assert!(t.is_fresh("k").await);
+    }
+
+    /// A delete of an entry that is never fresh removes it and finds nothing.
+    async fn a_delete_of_an_entry_that_is_never_fresh_finds_nothing(t: &Context) {
+        t.put_entry("k", never_fresh(LONG)).await;
+        let deleted = t.delete(&key("k")).await;
+        assert!(!deleted.expect("the storage deletes"));
+        assert!(t.is_absent("k").await);
+    }
+
+    /// A counter starts anew over an entry that is never fresh.
+    async fn a_counter_replaces_an_entry_that_is_never_fresh(t: &Context) {
+        t.put_entry("k", never_fresh(LONG)).await;
+        let counter = t.increment(&key("k"), 5, ttl(LONG)).await;
+        assert_eq!(counter.expect("the storage counts").value, 5);
+        assert!(t.is_fresh("k").await);
+    }
+
+    /// An entry that is never fresh is gone after its span.
+    async fn an_entry_that_is_never_fresh_ends_with_its_span(t: &Context) {
+        t.put_entry("k", never_fresh(t.ticks(1))).await;
+        t.elapse(2).await;
         assert!(t.is_absent("k").await);
     }
 

@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use super::body::{Job, LoadBody};
-use super::call::{Call, Found, Loadable};
+use super::call::{Call, Found, Loadable, STORAGE_IS_SLOW};
 use super::flight::{Crew, Host, Phase, Seat};
 use super::held::Held;
 use super::loaded::Loaded;
@@ -181,7 +181,10 @@ impl<'a, T: Loadable> Batch<'a, T> {
             .map(|&position| self.members[position].call.key().clone())
             .collect();
         let read = self.service.read_many_for_load(&keys, self.options);
-        let read = self.members[*first].call.in_time(read).await?;
+        let Ok(read) = self.members[*first].call.in_time(read).await else {
+            let mut own = own.iter();
+            return own.try_for_each(|&position| self.members[position].too_late());
+        };
         for (&position, read) in own.iter().zip(read) {
             let trouble = self.members[position].judge(read)?;
             self.trouble = self.trouble.take().or(trouble);
@@ -318,7 +321,10 @@ impl<T: Loadable> Member<'_, T> {
         let Some(seat) = self.flight.as_ref().filter(|_| !self.is_own) else {
             return Ok(());
         };
-        self.call.in_time(seat.flight().has_been_read()).await?;
+        let read = seat.flight().has_been_read();
+        if self.call.in_time(read).await.is_err() {
+            return self.too_late();
+        }
         match seat.flight().phase() {
             Phase::Abandoned => self.flight = None,
             Phase::Done(done) => {
@@ -327,6 +333,15 @@ impl<T: Loadable> Member<'_, T> {
             }
             Phase::Reading | Phase::Loading(_) => {}
         }
+        Ok(())
+    }
+
+    /// The call's time is over before this key was read.
+    fn too_late(&mut self) -> Result<()> {
+        let taken = self.call.give_up(None, STORAGE_IS_SLOW);
+        self.give_up();
+        self.flight = None;
+        self.answer = Some(taken?);
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub trait Loadable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Loadable for T {}
 
-const STORAGE_IS_SLOW: &str = "the storage did not answer in time";
+pub(super) const STORAGE_IS_SLOW: &str = "the storage did not answer in time";
 const LOADER_IS_SLOW: &str = "the loader did not come back in time";
 
 /// One call, for one key.
@@ -408,7 +408,7 @@ impl<'a> Call<'a> {
     }
 
     /// The end of a call whose time is over.
-    fn give_up<T: Loadable>(
+    pub(super) fn give_up<T: Loadable>(
         &self,
         existing: Option<&Held>,
         why: &'static str,
