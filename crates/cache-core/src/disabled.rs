@@ -91,6 +91,10 @@ impl CacheStorage for DisabledStorage {
         None
     }
 
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         Ok(None)
     }

@@ -291,6 +291,7 @@ impl FallbackBuilder {
         for layer in &self.layers[1..] {
             let other = layer.info();
             info.max_key_bytes = info.max_key_bytes.min(other.max_key_bytes);
+            info.in_process &= other.in_process;
             info.ttl_resolution = info.ttl_resolution.max(other.ttl_resolution);
         }
         let capacity = self.journal_capacity;

@@ -91,6 +91,10 @@ impl CacheStorage for PrefixStorage {
         self.inner().shard(&self.full(key))
     }
 
+    fn is_closed(&self) -> bool {
+        self.inner().is_closed()
+    }
+
     fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         let view = self.inner().with_tiers(access)?;
         Ok(view.map(|inner| -> Arc<dyn CacheStorage> {

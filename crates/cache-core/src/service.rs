@@ -715,18 +715,7 @@ impl CacheService {
         entry: &Entry,
         operation: Operation,
     ) -> Result<T> {
-        let codec = self.shared.codec;
-        let own = codec.recorded_id();
-        let decoded = self.contained(|| match entry.codec {
-            id if id == own => codec.decode(&entry.value),
-            None => decode_unlabelled(codec, &entry.value),
-            Some(id) if id == codec.id() => codec.decode(&entry.value),
-            Some(other) => Err(format!(
-                "the value was written with codec {}",
-                other.as_str()
-            )),
-        });
-        decoded.map_err(|reason| {
+        self.decoded_as(entry).map_err(|reason| {
             self.shared
                 .counters
                 .decode_errors
@@ -734,10 +723,26 @@ impl CacheService {
             let event = Event::DecodeError { reason: "codec" };
             self.shared.observers.tell(&event);
             let bytes = Some(entry.value.len());
-            let error = SerializationError::new::<T>(reason, key, codec.id().as_str(), bytes);
+            let error =
+                SerializationError::new::<T>(reason, key, self.shared.codec.id().as_str(), bytes);
             CacheError::from(error)
                 .with_backend(self.inner().info().backend)
                 .with_operation(operation)
+        })
+    }
+
+    /// The value of an entry, or why it has none of this type.
+    fn decoded_as<T: DeserializeOwned>(&self, entry: &Entry) -> Result<T, String> {
+        let codec = self.shared.codec;
+        let own = codec.recorded_id();
+        self.contained(|| match entry.codec {
+            id if id == own => codec.decode(&entry.value),
+            None => decode_unlabelled(codec, &entry.value),
+            Some(id) if id == codec.id() => codec.decode(&entry.value),
+            Some(other) => Err(format!(
+                "the value was written with codec {}",
+                other.as_str()
+            )),
         })
     }
 

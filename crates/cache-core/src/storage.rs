@@ -95,6 +95,14 @@ pub trait CacheStorage: Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether the storage was shut down. Waits for nothing; for those who hand out what they have
+    /// read of it before.
+    ///
+    /// * Decorators pass on what the storage inside says.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
     /// This storage, less the tiers that `access` leaves out; none where there are no tiers.
     ///
     /// The view shares everything with this storage, its end too. Making one costs no I/O.
@@ -294,6 +302,9 @@ pub struct StorageInfo {
     /// Whether nothing that is written stays, as in [`DisabledStorage`](crate::DisabledStorage).
     /// Defaults to no.
     pub keeps_nothing: bool,
+    /// Whether reads are answered from the memory of this process, so that none ever waits.
+    /// Defaults to no.
+    pub in_process: bool,
     /// The clock by which entries of this storage are judged. Defaults to the system's.
     pub clock: Arc<dyn Clock>,
 }
@@ -313,6 +324,7 @@ impl StorageInfo {
             ttl_resolution: Duration::from_millis(1),
             patience: None,
             keeps_nothing: false,
+            in_process: false,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -342,6 +354,13 @@ impl StorageInfo {
     #[must_use]
     pub fn keeping_nothing(mut self) -> Self {
         self.keeps_nothing = true;
+        self
+    }
+
+    /// Says whether reads never wait.
+    #[must_use]
+    pub fn with_in_process(mut self, in_process: bool) -> Self {
+        self.in_process = in_process;
         self
     }
 
@@ -392,6 +411,10 @@ impl<S: CacheStorage + ?Sized> CacheStorage for Arc<S> {
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         (**self).shard(key)
+    }
+
+    fn is_closed(&self) -> bool {
+        (**self).is_closed()
     }
 
     fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {

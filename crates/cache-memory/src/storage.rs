@@ -79,6 +79,7 @@ impl MemoryCacheStorage {
     fn build(options: &MemoryOptions) -> Self {
         Self {
             info: StorageInfo::new(BACKEND)
+                .with_in_process(true)
                 .with_max_value_bytes(options.longest_value())
                 .with_clock(Arc::clone(&options.clock)),
             closed: AtomicBool::new(false),
@@ -214,6 +215,10 @@ impl CacheStorage for MemoryCacheStorage {
 
     fn shard(&self, _: &CacheKey) -> Option<Shard> {
         None
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {

@@ -100,6 +100,10 @@ impl CacheStorage for MeteredStorage {
         self.inner().shard(key)
     }
 
+    fn is_closed(&self) -> bool {
+        self.inner().is_closed()
+    }
+
     fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         Ok(None)
     }

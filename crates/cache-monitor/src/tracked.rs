@@ -158,6 +158,10 @@ impl CacheStorage for TrackedStorage {
         self.inner().shard(key)
     }
 
+    fn is_closed(&self) -> bool {
+        self.traffic.is_closed() || self.inner().is_closed()
+    }
+
     fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         let view = self.inner().with_tiers(access)?;
         Ok(view.map(|inner| -> Arc<dyn CacheStorage> {

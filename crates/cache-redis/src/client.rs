@@ -136,8 +136,12 @@ impl Client {
         &self.options.clock
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn check_open(&self, operation: Operation) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(CacheError::closed(BACKEND, operation));
         }
         Ok(())

@@ -286,6 +286,10 @@ impl CacheStorage for RedisCacheStorage {
         self.client.shard(key)
     }
 
+    fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
     fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         Ok(None)
     }

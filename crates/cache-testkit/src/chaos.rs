@@ -48,6 +48,7 @@ pub use plan::{Call, Plan};
 #[derive(Clone)]
 pub struct ChaosStorage {
     inner: Arc<dyn CacheStorage>,
+    info: StorageInfo,
     state: Arc<State>,
 }
 
@@ -56,6 +57,8 @@ impl ChaosStorage {
     #[must_use]
     pub fn new(inner: impl CacheStorage) -> Self {
         Self {
+            // What is planned may make reads wait.
+            info: inner.info().clone().with_in_process(false),
             inner: Arc::new(inner),
             state: Arc::new(State::new()),
         }
@@ -274,17 +277,22 @@ impl fmt::Debug for ChaosStorage {
 #[deny(clippy::missing_trait_methods)]
 impl CacheStorage for ChaosStorage {
     fn info(&self) -> &StorageInfo {
-        self.inner().info()
+        &self.info
     }
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
         self.inner().shard(key)
     }
 
+    fn is_closed(&self) -> bool {
+        self.inner().is_closed()
+    }
+
     fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         let view = self.inner().with_tiers(access)?;
         Ok(view.map(|inner| -> Arc<dyn CacheStorage> {
             Arc::new(Self {
+                info: inner.info().clone().with_in_process(false),
                 inner,
                 state: Arc::clone(&self.state),
             })

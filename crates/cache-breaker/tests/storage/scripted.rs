@@ -248,6 +248,10 @@ impl CacheStorage for Scripted {
         Some(Shard::new(server))
     }
 
+    fn is_closed(&self) -> bool {
+        false
+    }
+
     fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         Ok(None)
     }

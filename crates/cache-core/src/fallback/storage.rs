@@ -36,6 +36,10 @@ impl CacheStorage for FallbackStorage {
         self.layers[0].storage().shard(key)
     }
 
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
     fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         Ok(None)
     }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::{CacheService, no_ttl};
-use crate::entry::Entry;
+use crate::entry::{CodecId, Entry};
 use crate::error::{CacheError, ConfigurationError, Operation, Result};
 use crate::fills::{Clearing, Fill, Fills, Writing};
 use crate::key::CacheKey;
 use crate::lookup::Lookup;
 use crate::observer::{Event, Observers};
-use crate::ttl::Ttl;
+use crate::ttl::{Expiry, Ttl};
 
 mod batch;
 mod body;
@@ -139,7 +139,15 @@ impl CacheService {
         if let Some(value) = self.decoded_value(&key, options) {
             return Ok(value);
         }
-        self.load(key, options, loader).await?.into_value()
+        let key = self.key(key);
+        self.check_load::<T>(&key, options)?;
+        if self.has_at_hand(options)
+            && let Some(value) = self.at_hand(&key).await
+        {
+            return Ok(value);
+        }
+        let loaded = Call::new::<T>(self, &key, options).run(loader).await?;
+        loaded.into_value()
     }
 
     /// As [`get_or_load_with`](Self::get_or_load_with), and says where the value comes from. That
@@ -299,6 +307,28 @@ impl CacheService {
         options.eager.is_some() || options.refresh || self.keeps_decoded()
     }
 
+    /// The fresh value under `key` of a storage in this process, whose reads need nobody to join
+    /// them. Whatever else is there has to be found by a flight.
+    async fn at_hand<T: Loadable>(&self, key: &CacheKey) -> Option<Arc<T>> {
+        let entry = self.inner().get(key).await.ok()??;
+        let is_fresh = match entry.expires_at {
+            Expiry::At(end) => self.now() < end,
+            Expiry::Never | Expiry::AtServer => true,
+        };
+        if !is_fresh || entry.codec == Some(CodecId::Absent) {
+            return None;
+        }
+        let value = self.decoded_as(&entry).ok()?;
+        self.count_hit();
+        Some(Arc::new(value))
+    }
+
+    /// Whether hits need no flight.
+    fn has_at_hand(&self, options: &LoadOptions) -> bool {
+        !(options.refresh || options.eager.is_some() || self.keeps_decoded())
+            && self.inner().info().in_process
+    }
+
     fn held<T: Loadable>(&self, key: &CacheKey, entry: &Entry) -> Result<Held> {
         let value: T = self.decode(key, entry, Operation::GetOrLoad)?;
         let backend = self.inner().info().backend;
@@ -359,21 +389,22 @@ impl CacheService {
 
     #[cfg(feature = "decoded")]
     fn decoded(&self, key: &CacheKey) -> Option<Held> {
-        if self.skips_reads {
-            return None;
-        }
-        let now = self.inner().info().clock.now();
-        self.shared.decoded.as_ref()?.get(key, now)
+        let decoded = self.handed_out()?;
+        decoded.get(key, self.inner().info().clock.now())
+    }
+
+    /// The decoded values, where this handle may hand them out.
+    #[cfg(feature = "decoded")]
+    fn handed_out(&self) -> Option<&Decoded> {
+        let decoded = self.shared.decoded.as_ref().filter(|_| !self.skips_reads);
+        decoded.filter(|_| !self.inner().is_closed())
     }
 
     /// The value that is kept decoded under `key`, which is not yet below the prefix, if it is to
     /// be handed out as it is. The shortest way there is.
     #[cfg(feature = "decoded")]
     fn decoded_value<T: Loadable>(&self, key: &CacheKey, options: &LoadOptions) -> Option<Arc<T>> {
-        let decoded = self.shared.decoded.as_ref()?;
-        if options.refresh || self.skips_reads {
-            return None;
-        }
+        let decoded = self.handed_out().filter(|_| !options.refresh)?;
         let now = self.inner().info().clock.now();
         let read = |key: &str| decoded.value(key, options.eager, now);
         let value = match &self.shared.prefix {

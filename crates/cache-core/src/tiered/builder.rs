@@ -189,6 +189,7 @@ impl TieredBuilder {
         for (storage, _) in &self.tiers {
             let other = storage.info();
             info.max_key_bytes = info.max_key_bytes.min(other.max_key_bytes);
+            info.in_process &= other.in_process;
             info.ttl_resolution = info.ttl_resolution.max(other.ttl_resolution);
         }
         info.max_value_bytes = info.max_value_bytes.min(of(counters_in).max_value_bytes);

@@ -59,6 +59,10 @@ impl CacheStorage for TieredStorage {
         self.tier(self.last()).storage().shard(key)
     }
 
+    fn is_closed(&self) -> bool {
+        self.shared.is_closed.load(Ordering::Acquire)
+    }
+
     fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
         Ok(Some(Arc::new(self.view(access)?)))
     }

@@ -246,3 +246,15 @@ async fn the_options_of_the_service_are_those_of_calls_without_any() {
     assert_eq!(left, TimeLeft::Remaining(secs(5)));
     assert!(t.cache.load_options().soft_timeout().is_none());
 }
+
+#[tokio::test]
+async fn case_51_after_a_shutdown_nothing_kept_decoded_is_handed_out() {
+    let t = Fixture::with(|builder| builder.decoded(DecodedOptions::new()));
+    let options = LoadOptions::default();
+    t.load(&options, LoaderOutcome::value(1)).await.unwrap();
+    t.cache.storage().shutdown(secs(1)).await.unwrap();
+    let read = t.cache.get_arc::<u64>("k").await;
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Closed);
+    let load = t.load(&options, LoaderOutcome::value(2)).await;
+    assert_eq!(load.unwrap_err().kind(), ErrorKind::Closed);
+}

@@ -27,7 +27,9 @@ theme! {
     /// After a shutdown every method that takes a key is refused.
     async fn every_method_is_closed(t: &Context) {
         t.put("k", "v").await;
+        assert!(!t.is_closed());
         shut_down(t).await;
+        assert!(t.is_closed());
         for (method, error) in t.refusals(&key("k")).await {
             assert_closed(method, &error);
         }
