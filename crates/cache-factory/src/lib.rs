@@ -36,6 +36,7 @@
 //! | `redis-tls` | | `rediss://` |
 //! | `secrets-manager` | | `CACHE_REDIS_PASSWORD_SECRET` |
 //! | `dynamodb` | | `CACHE_STORAGE_TYPE=dynamodb` |
+//! | `decoded` | | values kept decoded in this process: `CacheServiceBuilder::decoded` |
 //! | `monitor` | | health checks, metrics, logs, and a shutdown that drains: `Caches::monitor` |
 //! | `aws-config` | | AWS credentials from the SDK's whole default chain, not from variables alone |
 //! | `test-util` | | `cache_core::ManualClock`, for tests that move time by hand |
