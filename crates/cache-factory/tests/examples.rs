@@ -9,9 +9,21 @@ use cache_factory::cache_core::{
 };
 use cache_factory::cache_memory::MemoryCacheStorage;
 
+#[path = "../examples/api_cache.rs"]
+#[expect(dead_code, reason = "its main is for running it by hand")]
+mod api_cache;
+#[path = "../examples/geolocation.rs"]
+#[expect(dead_code, reason = "its main is for running it by hand")]
+mod geolocation;
+#[path = "../examples/parsed_config.rs"]
+#[expect(dead_code, reason = "its main is for running it by hand")]
+mod parsed_config;
 #[path = "../examples/sessions.rs"]
 #[expect(dead_code, reason = "its main is for running it by hand")]
 mod sessions;
+#[path = "../examples/unknown_users.rs"]
+#[expect(dead_code, reason = "its main is for running it by hand")]
+mod unknown_users;
 
 /// Time that passes when an example waits for it.
 #[derive(Clone, Default)]
@@ -71,4 +83,44 @@ async fn a_session_that_the_hot_tier_has_lost_is_copied_back_from_the_truth() {
     sessions.log_out("42").await.unwrap();
     assert!(!hot.has(&copy).await.unwrap());
     assert_eq!(sessions.validate("42").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn answers_are_served_while_new_ones_are_fetched() {
+    let time = Time::default();
+    for caches in [Caches::over(time.memory()), Caches::over(time.tiers())] {
+        api_cache::run(&caches, |span| time.clone().pass(span))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_addresses_is_located_at_once() {
+    let time = Time::default();
+    for caches in [Caches::over(time.memory()), Caches::over(time.tiers())] {
+        geolocation::run(&caches, |span| time.clone().pass(span))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_is_parsed_once() {
+    let time = Time::default();
+    for caches in [Caches::over(time.memory()), Caches::over(time.tiers())] {
+        parsed_config::run(&caches, |span| time.clone().pass(span))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn users_that_do_not_exist_are_remembered() {
+    let time = Time::default();
+    for caches in [Caches::over(time.memory()), Caches::over(time.tiers())] {
+        unknown_users::run(&caches, |span| time.clone().pass(span))
+            .await
+            .unwrap();
+    }
 }
