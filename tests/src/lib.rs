@@ -14,3 +14,22 @@ pub use trace::{Endpoint, Request, Trace};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The programs in the other pages, compiled and run.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../docs/loading.md")]
+    struct Loading;
+
+    #[doc = include_str!("../../docs/sessions.md")]
+    struct Sessions;
+
+    #[doc = include_str!("../../docs/stale.md")]
+    struct Stale;
+
+    #[doc = include_str!("../../docs/stampede.md")]
+    struct Stampede;
+
+    #[doc = include_str!("../../docs/timeouts.md")]
+    struct Timeouts;
+}
