@@ -93,7 +93,7 @@ impl Sessions {
     }
 
     /// By the clock of the storage, which tests move.
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.cache.storage().info().clock.wall()
     }
 }

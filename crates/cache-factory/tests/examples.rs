@@ -86,6 +86,22 @@ async fn a_session_that_the_hot_tier_has_lost_is_copied_back_from_the_truth() {
 }
 
 #[tokio::test]
+async fn a_touch_after_the_log_out_of_another_process_revives_nothing() {
+    let time = Time::default();
+    let truth: Arc<dyn CacheStorage> = Arc::new(time.memory());
+    let caches = Caches::over(tiers(time.memory(), Arc::clone(&truth)));
+    let sessions = sessions::Sessions::new(&caches, mins(15), hours(8)).unwrap();
+    sessions.log_in("42", "alice").await.unwrap();
+
+    // Another process cannot reach the copies of this one.
+    truth.delete(&CacheKey::from("session:42")).await.unwrap();
+    assert!(sessions.validate("42").await.unwrap().is_some());
+    let began = sessions.now().as_millis();
+    assert!(!sessions.touch("42", began).await.unwrap());
+    assert_eq!(sessions.validate("42").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn answers_are_served_while_new_ones_are_fetched() {
     let time = Time::default();
     for caches in [Caches::over(time.memory()), Caches::over(time.tiers())] {
