@@ -90,3 +90,15 @@ async fn a_read_from_before_a_refresh_is_not_kept_after_it() {
         Some(&2)
     );
 }
+
+#[tokio::test]
+async fn what_a_loader_stores_itself_is_not_replaced_by_what_it_returns() {
+    let t = Fixture::new();
+    let cache = t.cache.clone();
+    let loaded = t.cache.get_or_load("k", |_| async move {
+        cache.set("k", &1u64).await?;
+        Ok::<_, cache_core::CacheError>(2u64)
+    });
+    assert_eq!(*loaded.await.unwrap(), 2);
+    assert_eq!(t.cache.get::<u64>("k").await.unwrap(), Some(1));
+}

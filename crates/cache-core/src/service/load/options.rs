@@ -136,8 +136,9 @@ impl LoadOptionsBuilder {
     }
 
     /// How long after its time to live a loaded value may still be served where a new one cannot be
-    /// had. Defaults to the service's, which is not at all. Failures do not extend it. Never use
-    /// it for sessions: it keeps what should have ended.
+    /// had. Defaults to the service's, which is not at all. Failures do not extend it. Values that
+    /// are set rather than loaded have the service's. Never use it for sessions: it keeps what
+    /// should have ended.
     pub fn stale_for(mut self, span: Duration) -> Self {
         self.options.stale_for = Some(span);
         self
@@ -204,7 +205,8 @@ impl LoadOptionsBuilder {
         self
     }
 
-    /// How long a load may go on that nobody waits for. It is then cancelled. Defaults to 30 s.
+    /// How long a load may go on that nobody waits for, from when the last caller has left, even if
+    /// others join it meanwhile. It is then cancelled. Defaults to 30 s.
     pub fn background_limit(mut self, span: Duration) -> Self {
         self.options.background_limit = span;
         self
@@ -219,6 +221,8 @@ impl LoadOptionsBuilder {
 
     /// Loads a new value in the background once this fraction of the time to live has passed, for
     /// whoever asks then; they get the old one. Between 0 and 1, both excluded. Defaults to none.
+    /// Only values that say when they were made are ever due: those loaded with this option, and
+    /// those with a stale budget.
     pub fn eager_refresh(mut self, fraction: f64) -> Self {
         self.options.eager = Some(fraction);
         self
@@ -231,8 +235,9 @@ impl LoadOptionsBuilder {
         self
     }
 
-    /// The value to return where the loader fails and there is no stale one. It is never stored,
-    /// and other callers get their own. Must be of the type that the call returns.
+    /// The value to return where the loader fails, or is too late, and there is no stale one; not
+    /// where the loader says that there is nothing. It is never stored, and other callers get their
+    /// own. Must be of the type that the call returns.
     pub fn or_default<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.options.default = Some(DefaultValue(Arc::new(value)));
         self
