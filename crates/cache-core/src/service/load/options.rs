@@ -221,8 +221,8 @@ impl LoadOptionsBuilder {
 
     /// Loads a new value in the background once this fraction of the time to live has passed, for
     /// whoever asks then; they get the old one. Between 0 and 1, both excluded. Defaults to none.
-    /// Only values that say when they were made are ever due: those loaded with this option, and
-    /// those with a stale budget.
+    /// Only values that say when they were made are ever due, such as those loaded with this option
+    /// and those with a stale budget.
     pub fn eager_refresh(mut self, fraction: f64) -> Self {
         self.options.eager = Some(fraction);
         self
