@@ -21,8 +21,10 @@ pub(crate) const TABLE: &str = "cache-demo";
 #[cfg(feature = "dynamodb")]
 pub(crate) const REGION: &str = "eu-central-1";
 
-/// A backend that was started, and is stopped on drop.
-pub(crate) enum Backend {
+/// The backends of a storage, the fastest first; they were started, and are stopped on drop.
+pub(crate) struct Backends(Vec<Backend>);
+
+enum Backend {
     Memory,
     #[cfg(feature = "redis")]
     Redis(RedisServer),
@@ -32,8 +34,63 @@ pub(crate) enum Backend {
     DynamoDb(DynamoDb),
 }
 
+impl Backends {
+    /// Starts what a list such as `memory,redis` names.
+    pub(crate) fn start(list: &str) -> Result<Self> {
+        list.split(',').map(Backend::start).collect()
+    }
+
+    /// Makes what an application finds in place.
+    #[cfg_attr(
+        not(feature = "dynamodb"),
+        expect(clippy::unused_async, reason = "only a table has to be made")
+    )]
+    pub(crate) async fn prepare(&self) -> Result {
+        #[cfg(feature = "dynamodb")]
+        for backend in &self.0 {
+            if let Backend::DynamoDb(server) = backend {
+                let options = DynamoDbOptions::new(TABLE)
+                    .with_region(REGION)
+                    .with_endpoint(server.endpoint());
+                DynamoDbCacheStorage::new(options)?.create_table().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The variables that an application would be given.
+    pub(crate) fn settings(&self) -> Settings {
+        let tiers = self.tiers();
+        let mut pairs = vec![("CACHE_STORAGE_TYPE", tiers.join(","))];
+        if tiers.contains(&"memory") {
+            pairs.push(("CACHE_RESPONSE_MEMORY_MAX_ENTRIES", RESPONSES.to_owned()));
+        }
+        if let [first, second, _, ..] = &*tiers {
+            pairs.push(("CACHE_GEO_STORAGE_TYPE", format!("{first},{second}")));
+        }
+        pairs.extend(self.0.iter().flat_map(Backend::settings));
+        Settings::from_pairs(pairs)
+    }
+
+    /// What the backends are called in answers.
+    pub(crate) fn tiers(&self) -> Vec<&'static str> {
+        self.0.iter().map(Backend::tier).collect()
+    }
+
+    pub(crate) fn description(&self) -> String {
+        let descriptions: Vec<_> = self.0.iter().map(Backend::description).collect();
+        descriptions.join(", over ")
+    }
+}
+
+impl FromIterator<Backend> for Backends {
+    fn from_iter<I: IntoIterator<Item = Backend>>(backends: I) -> Self {
+        Self(backends.into_iter().collect())
+    }
+}
+
 impl Backend {
-    pub(crate) fn start(storage: &str) -> Result<Self> {
+    fn start(storage: &str) -> Result<Self> {
         match storage {
             "memory" => Ok(Self::Memory),
             #[cfg(feature = "redis")]
@@ -46,53 +103,40 @@ impl Backend {
         }
     }
 
-    /// Makes what an application finds in place.
-    #[cfg_attr(
-        not(feature = "dynamodb"),
-        expect(clippy::unused_async, reason = "only a table has to be made")
-    )]
-    pub(crate) async fn prepare(&self) -> Result {
-        #[cfg(feature = "dynamodb")]
-        if let Self::DynamoDb(server) = self {
-            let options = DynamoDbOptions::new(TABLE)
-                .with_region(REGION)
-                .with_endpoint(server.endpoint());
-            DynamoDbCacheStorage::new(options)?.create_table().await?;
+    fn tier(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => "redis",
+            #[cfg(feature = "redis-cluster")]
+            Self::RedisCluster(_) => "redis",
+            #[cfg(feature = "dynamodb")]
+            Self::DynamoDb(_) => "dynamodb",
         }
-        Ok(())
     }
 
-    /// The variables that an application would be given.
-    pub(crate) fn settings(&self) -> Settings {
+    fn settings(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Memory => Settings::from_pairs([
-                ("CACHE_STORAGE_TYPE", "memory"),
-                ("CACHE_RESPONSE_MEMORY_MAX_ENTRIES", RESPONSES),
-            ]),
+            Self::Memory => Vec::new(),
             #[cfg(feature = "redis")]
-            Self::Redis(server) => Settings::from_pairs([
-                ("CACHE_STORAGE_TYPE", "redis".to_owned()),
-                ("CACHE_REDIS_URL", server.url(0)),
-            ]),
+            Self::Redis(server) => vec![("CACHE_REDIS_URL", server.url(0))],
             #[cfg(feature = "redis-cluster")]
-            Self::RedisCluster(cluster) => Settings::from_pairs([
-                ("CACHE_STORAGE_TYPE", "redis".to_owned()),
+            Self::RedisCluster(cluster) => vec![
                 ("CACHE_REDIS_TOPOLOGY", "cluster".to_owned()),
                 ("CACHE_REDIS_URL", cluster.url()),
-            ]),
+            ],
             #[cfg(feature = "dynamodb")]
-            Self::DynamoDb(server) => Settings::from_pairs([
-                ("CACHE_STORAGE_TYPE", "dynamodb".to_owned()),
+            Self::DynamoDb(server) => vec![
                 ("CACHE_DYNAMODB_TABLE", TABLE.to_owned()),
                 ("CACHE_DYNAMODB_REGION", REGION.to_owned()),
                 ("CACHE_DYNAMODB_ENDPOINT", server.endpoint()),
-            ]),
+            ],
         }
     }
 
-    pub(crate) fn description(&self) -> String {
+    fn description(&self) -> String {
         match self {
-            Self::Memory => format!("memory, at most {RESPONSES} responses"),
+            Self::Memory => format!("memory (at most {RESPONSES} responses)"),
             #[cfg(feature = "redis")]
             Self::Redis(server) => format!("Redis on {}", server.address()),
             #[cfg(feature = "redis-cluster")]

@@ -1,4 +1,5 @@
-//! The demo: 95,607 recorded requests of a shop through sessions, rate limits and a response cache.
+//! The demo: 95,607 recorded requests of a shop through sessions, geolocation, rate limits and
+//! a response cache.
 //!
 //! What is recorded and what is made up is in `docs/demo.md`.
 
@@ -27,8 +28,8 @@ use cache_tests::{Request, Trace};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use lexopt::prelude::*;
 
-use crate::backend::Backend;
-use crate::shop::Shop;
+use crate::backend::Backends;
+use crate::shop::{Shop, ShopCaches};
 use crate::tally::Tally;
 
 /// How many requests are served at a time.
@@ -95,14 +96,14 @@ fn run(flags: &Flags) -> Result {
         return runtime()?.block_on(outage::run(outage, flags.output.clone()));
     }
     let requests: Vec<_> = Trace::web12().requests().take(flags.requests).collect();
-    let backend = Backend::start(&flags.storage)?;
+    let backends = Backends::start(&flags.storage)?;
     println!(
         "Replaying {} requests of the trace web12, {WORKERS} at a time, cached in {}.",
         report::thousands(requests.len()),
-        backend.description()
+        backends.description()
     );
-    let (tally, took) = runtime()?.block_on(replay(&backend, requests))?;
-    print!("{}", report::Report::new(tally, took));
+    let (tally, took) = runtime()?.block_on(replay(&backends, requests))?;
+    print!("{}", report::Report::new(tally, &backends.tiers(), took));
     Ok(())
 }
 
@@ -112,16 +113,18 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 /// Serves the requests in order, as many at a time as there are workers.
-async fn replay(backend: &Backend, requests: Vec<Request>) -> Result<(Tally, Duration)> {
-    backend.prepare().await?;
-    let settings = backend.settings();
-    let common = CacheStorageFactory::from_settings(settings.clone())?;
-    let bounded = CacheStorageFactory::from_settings(settings.named("response")?)?;
-    common.warm_up().await?;
-    bounded.warm_up().await?;
+async fn replay(backends: &Backends, requests: Vec<Request>) -> Result<(Tally, Duration)> {
+    backends.prepare().await?;
+    let settings = backends.settings();
+    let caches = ShopCaches {
+        common: CacheStorageFactory::from_settings(settings.clone())?,
+        places: CacheStorageFactory::from_settings(settings.clone().named("geo")?)?,
+        responses: CacheStorageFactory::from_settings(settings.named("response")?)?,
+    };
+    caches.warm_up().await?;
 
     let progress = progress_bar(requests.len());
-    let shop = Arc::new(Shop::new(&common, &bounded)?);
+    let shop = Arc::new(Shop::new(&caches)?);
     let queue = Arc::new(Queue::new(requests));
     let start = Instant::now();
     let workers: Vec<_> = (0..WORKERS)
@@ -135,10 +138,10 @@ async fn replay(backend: &Backend, requests: Vec<Request>) -> Result<(Tally, Dur
         tally.add(worker.await??);
     }
     let took = start.elapsed();
+    shop.note_origin(&mut tally);
     progress.finish_and_clear();
 
-    common.shutdown(SHUTDOWN).await.into_result()?;
-    bounded.shutdown(SHUTDOWN).await.into_result()?;
+    caches.shutdown(SHUTDOWN).await?;
     Ok((tally, took))
 }
 
@@ -198,21 +201,20 @@ mod tests {
     #[test]
     fn every_request_is_served_once() {
         let requests: Vec<_> = Trace::web12().requests().take(3_000).collect();
-        let backend = Backend::start("memory").unwrap();
+        let backends = Backends::start("memory").unwrap();
         let (tally, took) = runtime()
             .unwrap()
-            .block_on(replay(&backend, requests))
+            .block_on(replay(&backends, requests))
             .unwrap();
-        assert_eq!(tally.sessions.reads, 3_000);
-        assert_eq!(tally.responses.reads, 3_000);
+        for use_case in [&tally.sessions, &tally.places, &tally.responses] {
+            assert_eq!(use_case.operations, 3_000);
+            assert_eq!(use_case.reads(), 3_000, "each answer is counted once");
+            assert!(use_case.hits() > 0);
+            assert!(use_case.asked >= use_case.loaded);
+        }
         assert_eq!(tally.limits.calls.len(), 3_000);
-        assert!(tally.sessions.hits > 0);
-        assert_eq!(
-            tally.responses.calls.len(),
-            6_000 - tally.responses.hits,
-            "every miss is followed by a write"
-        );
-        let report = report::Report::new(tally, took).to_string();
+        assert!(tally.sessions.absent > 0, "some visitors are nobody");
+        let report = report::Report::new(tally, &backends.tiers(), took).to_string();
         assert!(report.contains("responses"), "{report}");
     }
 }

@@ -10,7 +10,7 @@ use cache_factory::{CacheStorageFactory, Caches};
 use cache_tests::{Request, Trace};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::shop::Shop;
+use crate::shop::{Shop, ShopCaches};
 use crate::tally::Tally;
 use crate::{Queue, Result, SHUTDOWN, WORKERS};
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(outage: Outage, output: PathBuf) -> Result {
 }
 
 async fn replay(caches: &Caches, servers: &mut Servers) -> Result<Timeline> {
-    let shop = Arc::new(Shop::new(caches, caches)?.letting_uncounted_pass());
+    let shop = Arc::new(Shop::new(&ShopCaches::all(caches))?.letting_uncounted_pass());
     let start = Instant::now();
     let timeline = Arc::new(Timeline::new(start, COLUMN, END));
     let requests = (END.as_secs_f64() * f64::from(RATE)) as usize;

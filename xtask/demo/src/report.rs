@@ -7,59 +7,99 @@ use crate::tally::{Tally, UseCase};
 
 /// What the demo prints at the end.
 pub(crate) struct Report {
-    rows: [Row; 3],
+    rows: [Row; 4],
+    /// What the storages are called, the fastest first.
+    tiers: Vec<&'static str>,
     requests: usize,
+    reads: usize,
+    /// How often the origin was asked.
+    asked: usize,
     busiest: i64,
     took: Duration,
 }
 
 struct Row {
     name: &'static str,
-    operations: usize,
-    reads: usize,
-    hits: usize,
+    use_case: UseCase,
     p50: Duration,
     p99: Duration,
 }
 
 impl Report {
-    pub(crate) fn new(tally: Tally, took: Duration) -> Self {
+    pub(crate) fn new(tally: Tally, tiers: &[&'static str], took: Duration) -> Self {
+        let (reads, asked) = (tally.sum(UseCase::reads), tally.sum(|one| one.asked));
         let Tally {
             sessions,
+            places,
             limits,
             responses,
             uncounted: _,
             busiest,
         } = tally;
         Self {
-            requests: responses.reads,
+            requests: responses.operations,
             rows: [
                 Row::new("sessions", sessions),
+                Row::new("geolocation", places),
                 Row::new("rate limits", limits),
                 Row::new("responses", responses),
             ],
+            tiers: tiers.to_vec(),
+            reads,
+            asked,
             busiest,
             took,
         }
     }
+
+    /// The rows of what was loaded where it was missing.
+    fn loading(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.use_case.reads() > 0)
+    }
+
+    fn write_answers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<13}", "answered by")?;
+        for tier in &self.tiers {
+            write!(f, " {tier:>10}")?;
+        }
+        let rest = ["absent", "loaded", "joined", "stale"];
+        writeln!(f, "{}", rest.map(|name| format!(" {name:>10}")).concat())?;
+        for row in self.loading() {
+            row.write_answers(f, &self.tiers)?;
+        }
+        Ok(())
+    }
 }
 
 impl Row {
-    fn new(name: &'static str, use_case: UseCase) -> Self {
-        let UseCase {
-            mut calls,
-            reads,
-            hits,
-        } = use_case;
+    fn new(name: &'static str, mut use_case: UseCase) -> Self {
+        let calls = &mut use_case.calls;
         calls.sort_unstable();
         Self {
             name,
-            operations: calls.len(),
-            reads,
-            hits,
-            p50: percentile(&calls, 50),
-            p99: percentile(&calls, 99),
+            p50: percentile(calls, 50),
+            p99: percentile(calls, 99),
+            use_case,
         }
+    }
+
+    fn write_answers(&self, f: &mut fmt::Formatter<'_>, tiers: &[&str]) -> fmt::Result {
+        let UseCase {
+            tiers: hits,
+            absent,
+            loaded,
+            joined,
+            stale,
+            ..
+        } = &self.use_case;
+        write!(f, "{:<13}", self.name)?;
+        for tier in tiers {
+            let hits = hits.get(tier).copied().unwrap_or_default();
+            write!(f, " {:>10}", thousands(hits))?;
+        }
+        let rest = [absent, loaded, joined, stale];
+        let rest = rest.map(|count| format!(" {:>10}", thousands(*count)));
+        writeln!(f, "{}", rest.concat())
     }
 }
 
@@ -74,16 +114,16 @@ impl fmt::Display for Report {
             writeln!(f, "{row}")?;
         }
         writeln!(f)?;
-        let reads: usize = self.rows.iter().map(|row| row.reads).sum();
-        let hits: usize = self.rows.iter().map(|row| row.hits).sum();
+        self.write_answers(f)?;
+        writeln!(f)?;
         writeln!(
             f,
             "{} requests in {:.1} s: {} requests/s. The origin was asked {} times instead of {}.",
             thousands(self.requests),
             self.took.as_secs_f64(),
             rate(self.requests, self.took),
-            thousands(reads - hits),
-            thousands(reads),
+            thousands(self.asked),
+            thousands(self.reads),
         )?;
         writeln!(
             f,
@@ -95,17 +135,19 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (ratio, saved) = if self.reads == 0 {
+        let reads = self.use_case.reads();
+        let (ratio, saved) = if reads == 0 {
             ("-".to_owned(), "-".to_owned())
         } else {
-            let saved = format!("{} of {}", thousands(self.hits), thousands(self.reads));
-            (percent(self.hits, self.reads), saved)
+            let saved = thousands(reads.saturating_sub(self.use_case.asked));
+            let saved = format!("{saved} of {}", thousands(reads));
+            (percent(self.use_case.hits(), reads), saved)
         };
         write!(
             f,
             "{:<13} {:>10} {ratio:>11} {:>10} {:>10} {saved:>20}",
             self.name,
-            thousands(self.operations),
+            thousands(self.use_case.operations),
             microseconds(self.p50),
             microseconds(self.p99),
         )

@@ -92,7 +92,6 @@ impl Servers {
             ("CACHE_DYNAMODB_TABLE", TABLE.to_owned()),
             ("CACHE_DYNAMODB_REGION", REGION.to_owned()),
             ("CACHE_DYNAMODB_ENDPOINT", self.dynamodb.endpoint()),
-            ("CACHE_ON_TROUBLE", "miss".to_owned()),
         ])
     }
 

@@ -7,7 +7,7 @@ use cache_core::CacheError;
 use cache_factory::cache_breaker::{Snapshot, State};
 use tokio::time::Instant;
 
-use crate::tally::Tally;
+use crate::tally::{Tally, UseCase};
 
 /// What the replay did, column by column and phase by phase.
 pub(crate) struct Timeline {
@@ -85,9 +85,8 @@ impl Timeline {
     /// Notes a request that has just been served.
     pub(crate) fn note(&self, tally: Tally, error: Option<CacheError>) {
         let position = self.position();
-        let reads = tally.sessions.reads + tally.responses.reads;
-        let hits = tally.sessions.hits + tally.responses.hits;
-        let uses = [tally.sessions, tally.limits, tally.responses];
+        let (reads, hits) = (tally.sum(UseCase::reads), tally.sum(UseCase::hits));
+        let uses = [tally.sessions, tally.places, tally.limits, tally.responses];
         let calls: Vec<_> = uses.into_iter().flat_map(|one| one.calls).collect();
         let mut inner = self.lock();
         let phase = inner.phase as usize;
