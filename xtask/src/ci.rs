@@ -8,6 +8,6 @@ pub(crate) fn run() -> Result {
     lint::run()?;
     docs::run()?;
     test::everything()?;
-    demo::run(Storage::Memory, false, &[])?;
+    demo::run(&[Storage::Memory], false, &[])?;
     slim::run()
 }

@@ -14,8 +14,9 @@ Usage: cargo xtask COMMAND
 
 To see it work
   demo [--storage memory|redis|redis-cluster|dynamodb] [--requests N]
-                       replays recorded traffic of a shop through sessions, rate limits and a
-                       response cache, and prints what the cache did; memory unless told otherwise
+                       replays recorded traffic of a shop through sessions, geolocation, rate
+                       limits and a response cache, and prints what the cache did; on memory unless
+                       told otherwise, or on several storages: --storage memory,redis,dynamodb
   demo --outage hang|kill|blackhole [--output DIR]
                        takes Redis away in the middle of the traffic and brings it back, with
                        DynamoDB to fall back to; draws what happened, on the terminal and as an SVG
@@ -49,7 +50,8 @@ target/dynalite.
 pub(crate) enum Command {
     Help,
     Demo {
-        storage: Storage,
+        /// The fastest first.
+        storages: Vec<Storage>,
         /// Whether the server goes away in the middle.
         has_outage: bool,
         arguments: Vec<OsString>,
@@ -90,6 +92,15 @@ impl Storage {
             Self::Redis => "redis",
             Self::RedisCluster => "redis-cluster",
             Self::DynamoDb => "dynamodb",
+        }
+    }
+
+    /// Its place among several storages, from the fastest.
+    fn layer(self) -> u8 {
+        match self {
+            Self::Memory => 0,
+            Self::Redis | Self::RedisCluster => 1,
+            Self::DynamoDb => 2,
         }
     }
 }
@@ -161,12 +172,12 @@ fn command(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
 }
 
 fn demo(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
-    let mut storage = Storage::Memory;
+    let mut storages = vec![Storage::Memory];
     let mut has_outage = false;
     let mut arguments = Vec::new();
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("storage") => storage = parser.value()?.parse_with(one_storage)?,
+            Long("storage") => storages = parser.value()?.parse_with(list_of_storages)?,
             Long("requests") => {
                 let requests: u32 = parser
                     .value()?
@@ -184,7 +195,7 @@ fn demo(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
         }
     }
     Ok(Command::Demo {
-        storage,
+        storages,
         has_outage,
         arguments,
     })
@@ -208,7 +219,22 @@ fn one_storage(name: &str) -> Result<Storage> {
     let mut known = Storage::ALL.into_iter();
     known
         .find(|storage| storage.as_str() == name)
-        .ok_or_else(|| format!("expected {}", Storage::ALL.map(Storage::as_str).join(", ")))
+        .ok_or_else(|| format!("there is no storage {name:?}; {}", possible_storages()))
+}
+
+/// One storage, or several in the order of their speed.
+fn list_of_storages(list: &str) -> Result<Vec<Storage>> {
+    let storages: Vec<_> = list.split(',').map(one_storage).collect::<Result<_>>()?;
+    if storages.is_sorted_by(|one, next| one.layer() < next.layer()) {
+        return Ok(storages);
+    }
+    let problem = "each may be there once, one Redis among them";
+    Err(format!("{problem}; {}", possible_storages()))
+}
+
+fn possible_storages() -> String {
+    let all = Storage::ALL.map(Storage::as_str).join(", ");
+    format!("expected {all}, or several of them, the fastest first, as in memory,redis,dynamodb")
 }
 
 #[cfg(test)]
@@ -256,20 +282,20 @@ mod tests {
 
     #[test]
     fn the_demo_takes_a_storage_and_a_number() {
-        let demo = |storage, arguments: &[&str]| {
+        let demo = |storages: &[Storage], arguments: &[&str]| {
             Ok(Command::Demo {
-                storage,
+                storages: storages.to_vec(),
                 has_outage: false,
                 arguments: arguments.iter().map(OsString::from).collect(),
             })
         };
-        assert_eq!(parsed("demo"), demo(Storage::Memory, &[]));
+        assert_eq!(parsed("demo"), demo(&[Storage::Memory], &[]));
         assert_eq!(
             parsed("demo --requests 10 --storage=redis"),
-            demo(Storage::Redis, &["--requests", "10"])
+            demo(&[Storage::Redis], &["--requests", "10"])
         );
         let outage = Command::Demo {
-            storage: Storage::Memory,
+            storages: vec![Storage::Memory],
             has_outage: true,
             arguments: ["--outage", "hang", "--output", "x"]
                 .map(OsString::from)
@@ -279,8 +305,28 @@ mod tests {
         for storage in Storage::ALL {
             assert_eq!(
                 parsed(&format!("demo --storage {storage}")),
-                demo(storage, &[])
+                demo(&[storage], &[])
             );
+        }
+    }
+
+    #[test]
+    fn the_demo_takes_several_storages_in_the_order_of_their_speed() {
+        let storages = |list: &str| match parsed(&format!("demo --storage {list}")) {
+            Ok(Command::Demo { storages, .. }) => Ok(storages),
+            other => Err(other),
+        };
+        let all = [Storage::Memory, Storage::Redis, Storage::DynamoDb];
+        assert_eq!(storages("memory,redis,dynamodb"), Ok(all.to_vec()));
+        assert_eq!(storages("redis,dynamodb"), Ok(all[1..].to_vec()));
+        let cluster = vec![Storage::Memory, Storage::RedisCluster];
+        assert_eq!(storages("memory,redis-cluster"), Ok(cluster));
+
+        let lists = ["memory,", "memory,redsi", "redis,memory", "memory,memory"];
+        for list in lists.into_iter().chain(["redis,redis-cluster"]) {
+            let error = parsed(&format!("demo --storage {list}")).unwrap_err();
+            let possible = "expected memory, redis, redis-cluster, dynamodb, or several of them";
+            assert!(error.contains(possible), "{list}: {error}");
         }
     }
 

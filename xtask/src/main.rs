@@ -41,10 +41,10 @@ fn run(command: Command) -> Result {
     match command {
         Command::Help => flags::help(),
         Command::Demo {
-            storage,
+            storages,
             has_outage,
             arguments,
-        } => demo::run(storage, has_outage, &arguments),
+        } => demo::run(&storages, has_outage, &arguments),
         Command::Test => test::everything(),
         Command::Integration(backend) => test::integration(backend),
         Command::Drills => test::drills(),
