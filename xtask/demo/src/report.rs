@@ -215,4 +215,32 @@ mod tests {
         assert_eq!(microseconds(Duration::from_nanos(1_234)), "1.3 µs");
         assert_eq!(rate(300, Duration::from_secs(2)), "150");
     }
+
+    #[test]
+    fn the_answers_of_each_storage_have_a_column() {
+        let sessions = UseCase {
+            operations: 10,
+            tiers: [("memory", 5), ("redis", 2)].into(),
+            absent: 1,
+            loaded: 1,
+            joined: 1,
+            asked: 3,
+            ..UseCase::default()
+        };
+        let tally = Tally {
+            sessions,
+            ..Tally::default()
+        };
+        let report = Report::new(tally, &["memory", "redis"], Duration::from_secs(1)).to_string();
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<_> = report.lines().map(words).collect();
+        let answers = [
+            "answered by memory redis absent loaded joined stale",
+            "sessions 5 2 1 1 1 0",
+        ];
+        assert!(lines.windows(2).any(|pair| pair == answers), "{report}");
+        let saved = "sessions 10 80.0 % 0.0 µs 0.0 µs 7 of 10";
+        assert!(lines.iter().any(|line| line == saved), "{report}");
+        assert!(report.contains("3 times instead of 10"), "{report}");
+    }
 }
