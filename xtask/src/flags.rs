@@ -228,7 +228,7 @@ fn list_of_storages(list: &str) -> Result<Vec<Storage>> {
     if storages.is_sorted_by(|one, next| one.layer() < next.layer()) {
         return Ok(storages);
     }
-    let problem = "each may be there once, one Redis among them";
+    let problem = "a list has each storage once, the fastest first, and one Redis";
     Err(format!("{problem}; {}", possible_storages()))
 }
 

@@ -15,6 +15,18 @@ use crate::Result;
 /// How many responses are kept in memory: fewer than there are, so that it has to choose.
 const RESPONSES: &str = "2000";
 
+/// How long copies live in front of slower storages: less than a run takes, so that these answer too.
+const CAPS: [(&str, &str, &str); 2] = [
+    ("memory", "CACHE_TIER_MEMORY_TTL_CAP", "2s"),
+    ("redis", "CACHE_TIER_REDIS_TTL_CAP", "10s"),
+];
+
+/// The layers of the geolocation where there are three storages.
+const TWO_LAYERS: [(&str, &str); 2] = [
+    ("CACHE_GEO_STORAGE_TYPE", "memory,redis"),
+    ("CACHE_GEO_TIER_REDIS_TTL_CAP", "none"),
+];
+
 /// The table of the emulator, in a region that it believes.
 #[cfg(feature = "dynamodb")]
 pub(crate) const TABLE: &str = "cache-demo";
@@ -65,8 +77,11 @@ impl Backends {
         if tiers.contains(&"memory") {
             pairs.push(("CACHE_RESPONSE_MEMORY_MAX_ENTRIES", RESPONSES.to_owned()));
         }
-        if let [first, second, _, ..] = &*tiers {
-            pairs.push(("CACHE_GEO_STORAGE_TYPE", format!("{first},{second}")));
+        let copies = &tiers[..tiers.len().saturating_sub(1)];
+        let caps = CAPS.iter().filter(|(tier, ..)| copies.contains(tier));
+        pairs.extend(caps.map(|(_, variable, cap)| (*variable, (*cap).to_owned())));
+        if tiers.len() == 3 {
+            pairs.extend(TWO_LAYERS.map(|(variable, value)| (variable, value.to_owned())));
         }
         pairs.extend(self.0.iter().flat_map(Backend::settings));
         Settings::from_pairs(pairs)
