@@ -22,16 +22,17 @@ pub(crate) struct Tally {
 #[derive(Debug, Default)]
 pub(crate) struct UseCase {
     pub(crate) operations: usize,
-    /// How long each call to the cache took, without the origin. Calls that waited for the load of
-    /// another one are not among them.
+    /// How long each call to the cache took, without the origin. Joined calls are not among
+    /// them.
     pub(crate) calls: Vec<Duration>,
     /// Calls that were answered with an entry, by the tier that had it.
     pub(crate) tiers: BTreeMap<&'static str, usize>,
-    /// Calls that were answered with the memory that there is nothing.
+    /// Calls that were answered with a note that there is nothing.
     pub(crate) absent: usize,
     /// Calls that asked the origin and waited for it.
     pub(crate) loaded: usize,
-    /// Calls that waited for what another one had begun.
+    /// Calls that waited for what another one had begun to load, or for its reading of such a note:
+    /// nothing tells these apart.
     pub(crate) joined: usize,
     /// Of the answers of tiers, those that were stale.
     pub(crate) stale: usize,
@@ -92,7 +93,7 @@ impl UseCase {
         self.hits() + self.loaded + self.joined
     }
 
-    /// Answers that waited for no origin.
+    /// Answers of tiers, with an entry or with a note.
     pub(crate) fn hits(&self) -> usize {
         self.tiers.values().sum::<usize>() + self.absent
     }
