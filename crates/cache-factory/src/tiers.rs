@@ -169,9 +169,30 @@ fn tier(
     let backend = backend(settings, &STORAGE_TYPE, name, problems)?;
     Some(PlannedTier {
         name,
-        backend,
+        backend: exact(settings, backend),
         ttl_cap,
     })
+}
+
+/// What DynamoDB answers is copied to faster tiers, so it reads consistently there unless somebody
+/// has decided: what it still had just after a delete would live on as a copy.
+#[cfg(feature = "dynamodb")]
+fn exact(settings: &Settings, backend: Backend) -> Backend {
+    let consistent_reads = crate::env::all_settings()
+        .into_iter()
+        .find(|setting| setting.name == "CACHE_DYNAMODB_CONSISTENT_READS");
+    let is_decided = consistent_reads.is_some_and(|setting| settings.find(setting).is_some());
+    match backend {
+        Backend::DynamoDb(options) if !is_decided => {
+            Backend::DynamoDb(Box::new(options.with_consistent_reads(true)))
+        }
+        backend => backend,
+    }
+}
+
+#[cfg(not(feature = "dynamodb"))]
+fn exact(_: &Settings, backend: Backend) -> Backend {
+    backend
 }
 
 fn cap(
@@ -235,6 +256,25 @@ mod tests {
                     .to_owned()
             )
         );
+    }
+
+    #[cfg(all(feature = "dynamodb", feature = "memory"))]
+    #[test]
+    fn dynamodb_behind_others_reads_consistently_unless_that_is_decided() {
+        let consistent = |more: &[(&str, &str)]| {
+            let base = [("CACHE_DYNAMODB_TABLE", "cache"), ("CACHE_DYNAMODB_REGION", "eu-west-1")];
+            let settings = Settings::from_pairs([&base[..], more].concat());
+            let mut problems = Vec::new();
+            let planned = tiers(&settings, "memory,dynamodb", &mut problems);
+            assert_eq!(problems, []);
+            let mut planned = planned.expect("there is no problem").tiers;
+            match planned.pop().expect("there are two").backend {
+                Backend::DynamoDb(options) => options.consistent_reads,
+                other => unreachable!("{other:?} is not the last"),
+            }
+        };
+        assert!(consistent(&[]));
+        assert!(!consistent(&[("CACHE_DYNAMODB_CONSISTENT_READS", "false")]));
     }
 
     #[cfg(all(feature = "memory", feature = "redis"))]

@@ -27,7 +27,7 @@ pub(super) const CONSISTENT_READS: Setting = Setting {
     name: "CACHE_DYNAMODB_CONSISTENT_READS",
     meaning: "Whether a read sees every write that was acknowledged before it. Costs twice as much.",
     accepts: "`true` or `false`",
-    default: "false",
+    default: "false; true as one of several storages",
     secret: false,
 };
 pub(super) const PARTITION_KEY: Setting = Setting {
