@@ -25,7 +25,10 @@ pub(crate) fn everything() -> Result {
     command.args(["--features", &all_features(&packages)]);
     let tally = count(&mut command)?;
     println!();
-    println!("Left to `cargo xtask drills`: the long versions of the drills.");
+    println!(
+        "Left to `cargo xtask drills`: the long versions of the drills, and 100,000 sequences of \
+         loads instead of 10,000."
+    );
     tally.settle()
 }
 
@@ -61,7 +64,13 @@ pub(crate) fn drills() -> Result {
     let mut command = cargo(["test", "--release", "--package", "cache-tests"]);
     command.args(["--features", DRILLS]);
     command.args(["--test", "redis", "--test", "dynamodb", "--test", "faults"]);
-    count(&mut command)?.settle()
+    let drills = count(&mut command)?;
+    let mut command = cargo(["test", "--release", "--package", "cache-core"]);
+    command.args(["--all-features", "--test", "load", "--", "model"]);
+    command.env("CACHE_MODEL_SEQUENCES", "100000");
+    let model = count(&mut command)?;
+    drills.settle()?;
+    model.settle()
 }
 
 /// Every feature of the packages but the drills.

@@ -262,7 +262,10 @@ mod tests {
     #[test]
     fn dynamodb_behind_others_reads_consistently_unless_that_is_decided() {
         let consistent = |more: &[(&str, &str)]| {
-            let base = [("CACHE_DYNAMODB_TABLE", "cache"), ("CACHE_DYNAMODB_REGION", "eu-west-1")];
+            let base = [
+                ("CACHE_DYNAMODB_TABLE", "cache"),
+                ("CACHE_DYNAMODB_REGION", "eu-west-1"),
+            ];
             let settings = Settings::from_pairs([&base[..], more].concat());
             let mut problems = Vec::new();
             let planned = tiers(&settings, "memory,dynamodb", &mut problems);

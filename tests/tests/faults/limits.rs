@@ -7,12 +7,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use cache_core::{CacheKey, ErrorKind, Event, NewEntry, Observer, Observers, millis, secs};
+use cache_core::{
+    CacheError, CacheKey, ErrorKind, Event, LoadOptions, LoaderOutcome, NewEntry, Observer,
+    Observers, millis, mins, secs,
+};
 use cache_monitor::{MetricsObserver, names};
 use cache_redis::RedisOptions;
 use cache_testkit::proxy::{Direction, Fault};
 use cache_testkit::servers::RedisServer;
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::metrics_a::{Measured, Measurements, PATIENT};
@@ -325,4 +329,54 @@ async fn row_55_ten_thousand_keys_at_once() {
     };
     assert_eq!(batch("set_many", "ok"), 10_000);
     assert_eq!(batch("get_many", "hit"), 10_000);
+}
+
+/// A loader slower than everything else is asked once, however many ask for its key, and a caller
+/// in a hurry waits no longer than it wants to. The first may leave: the load goes on for the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_56_ten_thousand_callers_wait_for_one_slow_load() {
+    let bench = Bench::patient().await;
+    let measured = stack(&bench, &[]);
+    let builder = measured.stack.service("origin").ttl(mins(1));
+    let service = builder.build().expect("the service is sound");
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begins, goes) = (Arc::clone(&begun), Arc::clone(&go));
+    let first = service.clone();
+    let leader = tokio::spawn(async move {
+        let loader = move |_| async move {
+            begins.notify_one();
+            goes.notified().await;
+            Ok::<_, CacheError>(7u64)
+        };
+        first.get_or_load("k", loader).await
+    });
+    begun.notified().await;
+    let nobody = |_| async { LoaderOutcome::<u64>::failed("there is a load already") };
+    let joined = || measured.count(names::SINGLEFLIGHT_JOINED_TOTAL, &[]);
+    let callers: Vec<_> = (0..10_000)
+        .map(|_| {
+            let service = service.clone();
+            tokio::spawn(async move { service.get_or_load("k", nobody).await })
+        })
+        .collect();
+    eventually(async || (joined() == 10_000).then_some(())).await;
+    leader.abort();
+    let hurry = LoadOptions::builder().hard_timeout(millis(50)).build();
+    let hurry = hurry.expect("the options are sound");
+    let hurried = timed(service.get_or_load_with("k", &hurry, nobody)).await;
+    assert_eq!(
+        hurried.0.expect_err("it waits no longer").kind(),
+        ErrorKind::Timeout
+    );
+    assert!(hurried.1 <= millis(50) + SLACK, "{:?}", hurried.1);
+    go.notify_one();
+    for caller in callers {
+        let value = caller.await.expect("no caller panics");
+        assert_eq!(
+            *value.expect("the load goes on without its first caller"),
+            7
+        );
+    }
+    let loads = measured.count(names::LOADS_TOTAL, &[("outcome", "value")]);
+    assert_eq!((loads, joined()), (1, 10_001));
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache_core::{
     CacheService, CacheStorage, Codec, LoadOptions, LoadStatus, Loaded, LoaderOutcome, ManualClock,
-    Result, mins, secs,
+    Result, TieredStorage, mins, secs,
 };
 use cache_dynamo::DynamoDbCacheStorage;
+use cache_memory::MemoryCacheStorage;
 use cache_redis::{RedisCacheStorage, RedisOptions};
 use cache_testkit::servers::RedisServer;
 
@@ -32,6 +33,20 @@ impl Bench {
         let connect = move || -> Arc<dyn CacheStorage> {
             let storage = RedisCacheStorage::new(options.clone());
             Arc::new(storage.expect("the options are sound"))
+        };
+        Self::over(clock, Box::new(connect), Box::new(server))
+    }
+
+    /// Memory over Redis; each process has a memory of its own.
+    pub(crate) async fn tiers() -> Self {
+        let server = RedisServer::start().expect("redis-server starts");
+        let (clock, port) = (ManualClock::new(), server.port());
+        let (options, time) = (patient(port).with_clock(clock.clone()), clock.clone());
+        let connect = move || -> Arc<dyn CacheStorage> {
+            let redis = RedisCacheStorage::new(options.clone());
+            let redis = redis.expect("the options are sound");
+            let memory = MemoryCacheStorage::with_clock(time.clone());
+            Arc::new(TieredStorage::new(memory, redis).expect("the names differ"))
         };
         Self::over(clock, Box::new(connect), Box::new(server))
     }

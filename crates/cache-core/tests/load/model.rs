@@ -24,7 +24,7 @@ use steps::{CALLS, FRESH, Outcome, SHORT, STALE, Step, Wishes, Write};
 use world::{DEFAULTS, World};
 
 /// How many sequences an ordinary run tries; `CACHE_MODEL_SEQUENCES` is for more.
-const SEQUENCES: u64 = 2_000;
+const SEQUENCES: u64 = 10_000;
 
 #[test]
 fn no_sequence_breaks_a_promise() {

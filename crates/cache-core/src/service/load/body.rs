@@ -84,18 +84,18 @@ impl LoadBody {
         self.jobs[0].fill.payload.crew()
     }
 
-    /// Starts the load, which `produce` brings the outcomes of, one a job. Nobody waits for an
-    /// eager one.
+    /// Starts the load, which `produce` brings the outcomes of, one a job. Nobody waits for one in
+    /// the background.
     ///
     /// # Errors
     ///
     /// `Configuration` outside of a tokio runtime; the flights are given up.
     pub(super) fn spawn<T: Loadable>(
         self,
-        is_eager: bool,
+        is_background: bool,
         produce: impl Future<Output = Vec<Result<LoaderOutcome<T>>>> + Send + 'static,
     ) -> Result<()> {
-        if is_eager || self.options.complete_in_background {
+        if is_background || self.options.complete_in_background {
             self.crew().go_on();
         }
         for job in &self.jobs {
@@ -106,7 +106,7 @@ impl LoadBody {
             return Err(no_runtime());
         };
         // A background load is nobody's to wait for.
-        let is_waited_for = !(is_eager || body.0.options.revalidate);
+        let is_waited_for = !(is_background || body.0.options.revalidate);
         let within = Within::new(&body.0.jobs[0].fill, is_waited_for);
         drop(runtime.spawn(within.run(async move { body.0.run(produce).await })));
         Ok(())

@@ -111,7 +111,12 @@ impl<'a> Call<'a> {
                     self.abandon(fill);
                     return Err(self.runtime_ended());
                 };
-                self.begin(fill, existing, reason, trouble, loader)?;
+                let at_once = self.at_once(existing.as_ref(), reason);
+                let is_background = at_once.is_some();
+                self.begin(fill, existing, (reason, is_background), trouble, loader)?;
+                if let Some(loaded) = at_once {
+                    return Ok(loaded);
+                }
             } else {
                 self.service.has_joined();
             }
@@ -266,7 +271,7 @@ impl<'a> Call<'a> {
         &self,
         fill: &Arc<Fill<Flight>>,
         existing: Option<Held>,
-        reason: LoadReason,
+        (reason, is_background): (LoadReason, bool),
         trouble: Option<CacheError>,
         loader: L,
     ) -> Result<()>
@@ -288,7 +293,7 @@ impl<'a> Call<'a> {
             trouble,
         );
         let produce = async move { vec![Ok(loader(context).await.into_outcome())] };
-        body.spawn(reason == LoadReason::Eager, produce)
+        body.spawn(is_background, produce)
     }
 
     pub(super) fn job(&self, fill: &Arc<Fill<Flight>>, existing: Option<Held>) -> Job {
@@ -334,13 +339,34 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What is stored, if this caller takes it without waiting.
+    /// What is stored, if the first caller takes it and leaves the load to the background.
+    fn at_once<T: Loadable>(
+        &self,
+        existing: Option<&Held>,
+        reason: LoadReason,
+    ) -> Option<Loaded<T>> {
+        let existing = existing?;
+        match reason {
+            LoadReason::Eager => self.show(existing, LoadStatus::Fresh),
+            LoadReason::Expired if self.options.revalidate && self.takes_stored(existing) => {
+                self.show(existing, LoadStatus::Stale)
+            }
+            _ => None,
+        }
+    }
+
+    /// What is stored, if this caller takes it without waiting. Where the new value is there
+    /// already and only being stored, it is that.
     fn take_at_once<T: Loadable>(&self, flight: &Flight, loading: &Loading) -> Option<Loaded<T>> {
         let existing = loading.existing.as_ref()?;
         let options = self.options;
+        let show = |status| match &loading.loaded {
+            Some(loaded) => self.show(loaded, LoadStatus::Loaded),
+            None => self.show(existing, status),
+        };
         if existing.is_fresh(|| self.now()) {
             let takes = !options.refresh;
-            return takes.then(|| self.show(existing, LoadStatus::Fresh))?;
+            return takes.then(|| show(LoadStatus::Fresh))?;
         }
         let soft_is_over = options
             .soft_timeout
@@ -352,7 +378,7 @@ impl<'a> Call<'a> {
         if revalidates || !options.cancel_on_timeout {
             flight.crew().go_on();
         }
-        self.show(existing, LoadStatus::Stale)
+        show(LoadStatus::Stale)
     }
 
     /// Whether this caller may have what is stored, by its age and by its own wish.
