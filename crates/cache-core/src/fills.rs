@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slots;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::entry::ClearScope;
@@ -17,6 +17,8 @@ use crate::key::CacheKey;
 /// The fills and writes under way in one process, over one set of keys.
 pub(crate) struct Fills<F> {
     shards: Box<[Mutex<Shard<F>>]>,
+    /// How many fills and writes have ended.
+    epoch: AtomicU64,
     /// What is being cleared. The count spares others the lock.
     clears: AtomicUsize,
     scopes: Mutex<Vec<ClearScope>>,
@@ -53,6 +55,7 @@ impl<F: Send + Sync> Fills<F> {
     pub(crate) fn new() -> Self {
         Self {
             shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
+            epoch: AtomicU64::new(0),
             clears: AtomicUsize::new(0),
             scopes: Mutex::default(),
         }
@@ -92,6 +95,7 @@ impl<F: Send + Sync> Fills<F> {
 
     /// Ends a fill: nobody joins it any more.
     pub(crate) fn end(&self, key: &CacheKey, fill: &Arc<Fill<F>>) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         let mut shard = self.shard(key);
         if let Slots::Occupied(mut slot) = shard.entry(key.clone()) {
             slot.get_mut().remove(fill);
@@ -169,6 +173,11 @@ impl<F: Send + Sync> Fills<F> {
         };
         all_stored(self.take_within(scope)).await;
         clearing
+    }
+
+    /// Changes whenever a fill or a write ends: what was read in one epoch is still so in it.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// How many keys have a fill or a write under way.
@@ -321,6 +330,7 @@ impl<F: Send + Sync> Writing<'_, F> {
 
 impl<F: Send + Sync> Drop for Writing<'_, F> {
     fn drop(&mut self) {
+        self.fills.epoch.fetch_add(1, Ordering::AcqRel);
         let mut shard = self.fills.shard(&self.key);
         if let Slots::Occupied(mut slot) = shard.entry(self.key.clone()) {
             // What began under the write is doomed; what comes now begins anew.
@@ -340,6 +350,7 @@ pub(crate) struct Clearing<'a, F: Send + Sync> {
 
 impl<F: Send + Sync> Drop for Clearing<'_, F> {
     fn drop(&mut self) {
+        self.fills.epoch.fetch_add(1, Ordering::AcqRel);
         drop(self.fills.take_within(&self.scope));
         let mut scopes = self.fills.scopes();
         if let Some(position) = scopes.iter().position(|scope| *scope == self.scope) {

@@ -39,6 +39,9 @@ pub(crate) type End = for<'k> fn(&'k dyn CacheStorage, &'k CacheKey) -> BoxFutur
 pub(crate) struct Layer {
     pub(crate) storage: Arc<dyn CacheStorage>,
     pub(crate) journal: Journal,
+    /// Whether nothing is asked of it before all that it missed was deleted there. Callers then
+    /// need another layer to turn to.
+    settles_all: bool,
 }
 
 impl Layer {
@@ -46,7 +49,14 @@ impl Layer {
         Self {
             storage,
             journal: Journal::new(capacity),
+            settles_all: true,
         }
+    }
+
+    /// The same, where only the keys that are asked for have to be settled.
+    pub(crate) fn key_by_key(mut self) -> Self {
+        self.settles_all = false;
+        self
     }
 
     /// The storage itself. Called on the `Arc`, which is a storage too, each method would box a

@@ -217,8 +217,14 @@ impl FallbackStorage {
     pub(super) fn entry_for(&self, position: usize, entry: &NewEntry) -> NewEntry {
         let mut entry = entry.clone();
         if position > 0 {
+            // An entry that is never fresh has its stale budget instead of a time to live.
+            let is_spent = entry.ttl == Ttl::SPENT;
             entry.ttl = self.ttl_for(position, entry.ttl);
-            entry.stale_for = None;
+            let most = self.fallback_ttl.as_duration();
+            entry.stale_for = entry.stale_for.filter(|_| is_spent);
+            entry.stale_for = entry
+                .stale_for
+                .map(|span| most.map_or(span, |most| span.min(most)));
         }
         entry
     }

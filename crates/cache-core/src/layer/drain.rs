@@ -13,7 +13,8 @@ impl Layer {
     /// Makes the layer fit for use with `keys`, or says why it is not.
     ///
     /// Of a backend with several servers only the keys concerned have to be settled: one server that
-    /// is away must not keep the others from being asked.
+    /// is away must not keep the others from being asked. So it is where callers have nothing else
+    /// to turn to: a server that refuses deletes may still answer reads.
     pub(crate) async fn ready(&self, keys: &[CacheKey]) -> Result<()> {
         if !self.journal.has_missed() {
             return Ok(());
@@ -21,14 +22,14 @@ impl Layer {
         let shard = keys.first().and_then(|key| self.storage().shard(key));
         // Boxed, since the way here is rare and its future large.
         match shard {
-            None => Box::pin(drain(self)).await,
-            Some(shard) => Box::pin(drain_own(self, keys, &shard)).await,
+            None if self.settles_all => Box::pin(drain(self)).await,
+            shard => Box::pin(drain_own(self, keys, shard.as_ref())).await,
         }
     }
 }
 
 /// Deletes those of `keys` that wait, and then some that wait for the same server.
-async fn drain_own(layer: &Layer, keys: &[CacheKey], shard: &Shard) -> Result<()> {
+async fn drain_own(layer: &Layer, keys: &[CacheKey], shard: Option<&Shard>) -> Result<()> {
     let own = layer.journal.waiting_of(keys);
     match &own[..] {
         [] => return Ok(()),
@@ -39,7 +40,7 @@ async fn drain_own(layer: &Layer, keys: &[CacheKey], shard: &Shard) -> Result<()
         own => delete_all(layer, own).await?,
     }
     let mut waiting = layer.journal.waiting(AT_A_TIME);
-    waiting.retain(|(key, _)| layer.storage().shard(key).as_ref() == Some(shard));
+    waiting.retain(|(key, _)| layer.storage().shard(key).as_ref() == shard);
     if !waiting.is_empty() {
         // What is left waits for whoever wants it.
         _ = delete_all(layer, &waiting).await;

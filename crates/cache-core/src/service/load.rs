@@ -14,7 +14,7 @@ use crate::fills::{Clearing, Fill, Fills, Writing};
 use crate::key::CacheKey;
 use crate::lookup::Lookup;
 use crate::observer::{Event, Observers};
-use crate::ttl::{Expiry, Ttl};
+use crate::ttl::Ttl;
 
 mod batch;
 mod body;
@@ -43,7 +43,7 @@ pub use options::{LoadOptions, LoadOptionsBuilder};
 pub use outcome::{IntoLoaderOutcome, LoadContext, LoadReason, LoaderOutcome};
 pub(crate) use throttle::Throttles;
 
-use call::Call;
+use call::{Call, ReadBefore};
 use held::Held;
 use throttle::{Instead, Throttled};
 
@@ -141,12 +141,16 @@ impl CacheService {
         }
         let key = self.key(key);
         self.check_load::<T>(&key, options)?;
-        if self.has_at_hand(options)
-            && let Some(value) = self.at_hand(&key).await
-        {
-            return Ok(value);
+        let mut read_before = None;
+        if self.has_at_hand(options) {
+            let epoch = self.fills().epoch();
+            match self.at_hand(&key).await {
+                Ok(value) => return Ok(value),
+                Err(read) => read_before = Some(ReadBefore { epoch, read }),
+            }
         }
-        let loaded = Call::new::<T>(self, &key, options).run(loader).await?;
+        let call = Call::new::<T>(self, &key, options);
+        let loaded = call.run(loader, read_before).await?;
         loaded.into_value()
     }
 
@@ -170,7 +174,7 @@ impl CacheService {
     {
         let key = self.key(key);
         self.check_load::<T>(&key, options)?;
-        Call::new::<T>(self, &key, options).run(loader).await
+        Call::new::<T>(self, &key, options).run(loader, None).await
     }
 
     /// The fresh value under `key`, shared: one that is kept decoded is not decoded again
@@ -308,19 +312,22 @@ impl CacheService {
     }
 
     /// The fresh value under `key` of a storage in this process, whose reads need nobody to join
-    /// them. Whatever else is there has to be found by a flight.
-    async fn at_hand<T: Loadable>(&self, key: &CacheKey) -> Option<Arc<T>> {
-        let entry = self.inner().get(key).await.ok()??;
-        let is_fresh = match entry.expires_at {
-            Expiry::At(end) => self.now() < end,
-            Expiry::Never | Expiry::AtServer => true,
+    /// them; what was read otherwise.
+    async fn at_hand<T: Loadable>(&self, key: &CacheKey) -> Result<Arc<T>, Result<Option<Entry>>> {
+        let read = self.inner().get(key).await;
+        let is_hit = |entry: &Entry| {
+            entry.codec != Some(CodecId::Absent) && !entry.expires_at.is_past(self.now())
         };
-        if !is_fresh || entry.codec == Some(CodecId::Absent) {
-            return None;
-        }
-        let value = self.decoded_as(&entry).ok()?;
+        let hit = read.as_ref().ok().and_then(Option::as_ref);
+        let Some(value) = hit
+            .filter(|entry| is_hit(entry))
+            .map(|entry| self.decoded_as(entry))
+        else {
+            return Err(read);
+        };
+        let value = value.map_err(|_| read)?;
         self.count_hit();
-        Some(Arc::new(value))
+        Ok(Arc::new(value))
     }
 
     /// Whether hits need no flight.

@@ -165,7 +165,10 @@ impl TieredBuilder {
         let storages = self.tiers.into_iter().map(|(storage, _)| storage);
         let tiers: Vec<Tier> = storages
             .zip(names.iter().zip(caps))
-            .map(|(storage, (name, cap))| Tier::new(name, cap, Layer::new(storage, capacity)))
+            .map(|(storage, (name, cap))| {
+                let layer = Layer::new(storage, capacity).key_by_key();
+                Tier::new(name, cap, layer)
+            })
             .collect();
         TieredStorage {
             access: Access::to_all(tiers.len()),

@@ -142,6 +142,10 @@ impl TieredStorage {
         let _writing = self.shared.fills.write(key).await;
         let home = self.home();
         let counters_in = self.shared.counters_in;
+        // Before the first tier is asked: a call that is dropped may have moved the end there.
+        let everywhere = self.slowest_first().collect::<Vec<_>>();
+        let copies = everywhere.iter().copied().filter(|tier| *tier != home);
+        let mut owed = Owed::new(self, std::slice::from_ref(key), copies.collect());
         let mut moved = self.move_end_at(home, key, ttl).await;
         let mut kept_in = home;
         if matches!(moved, Ok(false)) && home != counters_in && self.access.writes(counters_in) {
@@ -152,10 +156,11 @@ impl TieredStorage {
             .as_ref()
             .map_or_else(|error| error.may_have_happened(), |_| true);
         if may_have_moved {
+            owed.settle(kept_in);
             let others = self.others(kept_in);
-            let mut owed = Owed::new(self, std::slice::from_ref(key), others.clone());
             self.drop_copies(key, &others, &mut owed).await;
         }
+        owed.forgive();
         moved
     }
 

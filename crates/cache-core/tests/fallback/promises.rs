@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use cache_core::{
     CacheError, CacheKey, CacheStorage, Clock, Condition, ErrorKind, FallbackBuilder,
-    FallbackStorage, ManualClock, NewEntry, Operation, Result, StorageInfo, Ttl, hours,
+    FallbackStorage, ManualClock, NewEntry, Operation, Result, StorageInfo, Ttl, hours, mins,
 };
 use cache_memory::{MemoryCacheStorage, MemoryOptions};
 use cache_testkit::chaos::{ChaosStorage, Plan};
@@ -336,4 +336,21 @@ async fn a_value_that_is_too_large_for_all_loses_nothing() {
     assert_eq!(batch[0].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(get(&stack).await.as_deref(), Some("old"));
     assert!(stack.layers().iter().all(|layer| layer.journalled == 0));
+}
+
+/// That there is nothing is an entry that is never fresh, with a stale budget alone.
+#[tokio::test]
+async fn an_absence_is_remembered_by_the_layer_that_can() {
+    let t = pair(|builder| builder);
+    t.first.start_outage(refused());
+    let absent = NewEntry::stale("", mins(5)).unwrap();
+    t.stack
+        .set(&key("k"), absent, Condition::Always)
+        .await
+        .unwrap();
+    let found = t.stack.get(&key("k")).await.unwrap();
+    assert!(found.is_some(), "it is there for the layer's longest time");
+    assert!(!t.stack.has(&key("k")).await.unwrap(), "and not fresh");
+    t.clock.advance(mins(1));
+    assert!(t.stack.get(&key("k")).await.unwrap().is_none());
 }

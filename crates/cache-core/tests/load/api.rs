@@ -8,6 +8,7 @@ use cache_core::{
     LoadStatus, Loadable, LoaderOutcome, OnTrouble, Operation, SetOptions, TimeLeft, Ttl, mins,
     secs,
 };
+use cache_memory::MemoryCacheStorage;
 use cache_testkit::chaos::Plan;
 use serde::{Deserialize, Serialize};
 
@@ -257,4 +258,30 @@ async fn case_51_after_a_shutdown_nothing_kept_decoded_is_handed_out() {
     assert_eq!(read.unwrap_err().kind(), ErrorKind::Closed);
     let load = t.load(&options, LoaderOutcome::value(2)).await;
     assert_eq!(load.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn a_miss_in_this_process_is_read_and_counted_once() {
+    let storage = MemoryCacheStorage::new();
+    let cache = CacheService::builder(storage)
+        .ttl(secs(60))
+        .build()
+        .unwrap();
+    for _ in 0..2 {
+        let load = cache.get_or_load("k", |_| async { LoaderOutcome::value(1u64) });
+        assert_eq!(*load.await.unwrap(), 1);
+    }
+    let stats = cache.get_stats();
+    assert_eq!((stats.hits, stats.misses, stats.loads), (1, 1, 1));
+    assert_eq!((stats.storage.hits, stats.storage.misses), (1, 1));
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_refresh_is_not_told_of_an_absence_from_before() {
+    let t = Fixture::with(|builder| builder);
+    let plain = LoadOptions::default();
+    t.load(&plain, LoaderOutcome::Absent).await.unwrap();
+    let refresh = options(|o| o.refresh());
+    let got = t.got(&refresh, LoaderOutcome::value(2)).await;
+    assert_eq!(got, (Some(2), LoadStatus::Loaded));
 }

@@ -359,3 +359,36 @@ async fn a_deadline_covers_the_read_of_a_batch() {
     let values = batch(&t, &hasty, &["a", "b"], &notes).await;
     assert_eq!(plain(values), [Some(2), Some(2)]);
 }
+
+#[tokio::test]
+async fn a_batch_counts_the_keys_that_others_are_loading() {
+    let t = Fixture::with(|builder| builder);
+    let (cache, pass) = (t.cache.clone(), Gate::default());
+    let passes = pass.clone();
+    let first = tokio::spawn(async move {
+        let loader = move |_| async move {
+            passes.pass().await;
+            LoaderOutcome::value(1u64)
+        };
+        cache.get_or_load("a", loader).await
+    });
+    pass.begun().await;
+    let batch = t
+        .cache
+        .get_many_or_load(["a", "b"], |keys: Vec<&'static str>| async move {
+            assert_eq!(keys, ["b"]);
+            Ok::<_, std::io::Error>([("b", 2u64)])
+        });
+    let open = async {
+        settle().await;
+        pass.open();
+    };
+    let (values, ()) = tokio::join!(batch, open);
+    let values = values.unwrap();
+    assert_eq!(
+        (values[0].as_deref(), values[1].as_deref()),
+        (Some(&1), Some(&2))
+    );
+    assert_eq!(*first.await.unwrap().unwrap(), 1);
+    assert_eq!(t.cache.get_stats().joined, 1);
+}

@@ -1,6 +1,6 @@
 //! Loaders that load.
 
-use cache_core::{CacheError, CacheService, ErrorKind, LoaderOutcome};
+use cache_core::{CacheError, CacheService, ErrorKind, LoadOptions, LoaderOutcome};
 
 use super::{Fixture, Source};
 
@@ -32,6 +32,15 @@ async fn a_loader_that_waits_for_its_own_load_fails() {
         assert_eq!(error.kind(), ErrorKind::Loader);
     }
     assert!(format!("{:?}", t.cache).contains("keys_under_way: 0"));
+}
+
+/// On a cold key a caller waits for the load whatever its options say of stale values.
+#[tokio::test]
+async fn a_loader_that_waits_for_its_own_load_fails_with_revalidation_too() {
+    let options = LoadOptions::builder().stale_while_revalidate(true).build();
+    let t = Fixture::with(|builder| builder.load_options(options.unwrap()));
+    let error = load(t.cache.clone(), &["a", "b", "a"]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Loader);
 }
 
 #[tokio::test]

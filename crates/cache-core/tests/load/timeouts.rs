@@ -306,3 +306,31 @@ async fn a_deadline_covers_the_loader_and_those_who_joined() {
     }
     assert_eq!((took, t.source.loads()), (millis(300), 1));
 }
+
+/// The bound counts from the first caller who stopped waiting: others who keep coming do not
+/// stretch it.
+#[tokio::test(start_paused = true)]
+async fn case_17_a_hung_load_of_a_hot_key_ends_at_its_bound() {
+    let t = Fixture::with(|builder| builder);
+    let options = options(|o| o.hard_timeout(millis(100)).background_limit(millis(310)));
+    let calls = (0..20u64).map(|call| {
+        let (cache, options, source) = (t.cache.clone(), options.clone(), t.source.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(millis(50) * u32::try_from(call).unwrap()).await;
+            let loader = move |_| async move {
+                source.asked();
+                if source.loads() == 1 {
+                    std::future::pending::<()>().await;
+                }
+                LoaderOutcome::value(call)
+            };
+            cache.get_or_load_with("k", &options, loader).await
+        })
+    });
+    let mut got = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        got.push(call.await.unwrap().is_ok());
+    }
+    assert_eq!(t.source.loads(), 2);
+    assert_eq!(got.iter().filter(|is_ok| !**is_ok).count(), 9, "{got:?}");
+}

@@ -243,3 +243,40 @@ async fn a_journal_that_overflows_makes_the_tiers_older_entries_misses() {
     set(&*t.stack, "c", entry("newer")).await.unwrap();
     assert_eq!(get(&*t.stack, "c").await, answer("newer", "fast"));
 }
+
+/// A server without memory left, or a replica, refuses every write and answers reads: only the keys
+/// that it owes a delete may not be read.
+#[tokio::test]
+async fn a_last_tier_that_refuses_writes_still_answers_reads_of_other_keys() {
+    let t = pair();
+    set(&t.slow, "other", entry("v")).await.unwrap();
+    for operation in [Operation::Set, Operation::Delete, Operation::DeleteMany] {
+        t.slow
+            .add(Plan::fail(error(ErrorKind::Backend)).on(operation));
+    }
+    assert!(set(&*t.stack, "k", entry("new")).await.is_err());
+    assert_eq!(get(&*t.stack, "other").await, answer("v", "slow"));
+    let many = t.stack.get_many(&[key("other"), key("none")]).await;
+    assert!(many.iter().all(Result::is_ok), "{many:?}");
+    let counter = t.stack.increment(&key("n"), 1, ttl(hours(1))).await;
+    assert_eq!(counter.unwrap().value, 1);
+    assert!(t.stack.get(&key("k")).await.is_err(), "nobody knows");
+}
+
+#[tokio::test]
+async fn an_expire_that_is_dropped_half_way_leaves_no_longer_copies() {
+    let t = pair();
+    set(&*t.stack, "k", entry("v")).await.unwrap();
+    t.slow
+        .start_outage(Plan::hang_after().on(Operation::Expire));
+    let stack = Arc::clone(&t.stack);
+    let name = key("k");
+    let expiring = tokio::spawn(async move { stack.expire(&name, ttl(secs(1))).await });
+    t.slow.wait_until_hung(1).await;
+    expiring.abort();
+    drop(expiring.await);
+    t.slow.end_outage();
+    t.slow.release();
+    t.clock.advance(mins(1));
+    assert_eq!(get(&*t.stack, "k").await, None);
+}

@@ -1,6 +1,7 @@
 //! Loading many keys at once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slots;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
@@ -92,11 +93,13 @@ impl CacheService {
         for key in &keys {
             self.check_load::<T>(key, options)?;
         }
-        let mut names = HashMap::new();
+        let (mut names, mut distinct) = (HashMap::new(), Vec::new());
         for (key, name) in keys.iter().zip(asked) {
-            names.entry(key.clone()).or_insert(name);
+            if let Slots::Vacant(slot) = names.entry(key.clone()) {
+                slot.insert(name);
+                distinct.push(key.clone());
+            }
         }
-        let distinct: Vec<CacheKey> = names.keys().cloned().collect();
         let mut batch = Batch::<T>::new(self, &distinct, options);
         let mut loader = Some(loader);
         loop {
@@ -119,6 +122,8 @@ struct Member<'a, T> {
     flight: Option<Seat>,
     /// Whether others would wait for ever if this call did not end the flight.
     is_own: bool,
+    /// Whether another call was reading or loading this key.
+    has_joined: bool,
     /// What has to be loaded, and what is stored instead.
     missing: Option<Missing>,
     answer: Option<Loaded<T>>,
@@ -144,6 +149,7 @@ impl<'a, T: Loadable> Batch<'a, T> {
             call: Call::new::<T>(service, key, options),
             flight: None,
             is_own: false,
+            has_joined: false,
             missing: None,
             answer: None,
         };
@@ -209,7 +215,7 @@ impl<'a, T: Loadable> Batch<'a, T> {
         let Some(first) = self.members.iter().find(missing) else {
             return Ok(());
         };
-        let loader = loader.take().ok_or_else(|| first.call.runtime_ended())?;
+        let loader = loader.take().ok_or_else(|| first.call.was_given_up())?;
         let (mut jobs, mut asked, mut is_eager) = (Vec::new(), Vec::new(), true);
         for member in &mut self.members {
             if let Some((job, eager)) = member.job()
@@ -284,6 +290,10 @@ impl<T: Loadable> Member<'_, T> {
         let (seat, is_new) = self.call.enter_with_batch(crew);
         self.flight = Some(seat);
         self.is_own = is_new;
+        if !is_new && !self.has_joined {
+            self.has_joined = true;
+            self.call.has_joined();
+        }
         is_new
     }
 

@@ -106,8 +106,7 @@ impl LoadBody {
             return Err(no_runtime());
         };
         // A background load is nobody's to wait for.
-        let is_waited_for = !(is_background || body.0.options.revalidate);
-        let within = Within::new(&body.0.jobs[0].fill, is_waited_for);
+        let within = Within::new(&body.0.jobs[0].fill, !is_background);
         drop(runtime.spawn(within.run(async move { body.0.run(produce).await })));
         Ok(())
     }
@@ -142,7 +141,7 @@ impl LoadBody {
         // What the loader has changed before its panic is the application's.
         let produce = pin!(AssertUnwindSafe(produce).catch_unwind());
         let limit = pin!(async {
-            self.crew().alone().await;
+            self.crew().in_background().await;
             sleep(self.options.background_limit).await;
         });
         let cancelled = pin!(self.crew().cancelled());
@@ -301,7 +300,9 @@ impl LoadBody {
         };
         Settled {
             store,
-            done: Done::Absent,
+            done: Done::Absent {
+                is_remembered: false,
+            },
         }
     }
 

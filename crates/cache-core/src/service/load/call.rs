@@ -43,6 +43,13 @@ pub(super) struct Call<'a> {
     waiting_since: OnceLock<Instant>,
 }
 
+/// A read from before its flight.
+pub(super) struct ReadBefore {
+    /// The epoch of the fills when it began.
+    pub(super) epoch: u64,
+    pub(super) read: Result<Option<Entry>>,
+}
+
 /// What the first caller of a flight does after reading.
 pub(super) enum Found {
     /// It is over for everybody.
@@ -71,7 +78,13 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) async fn run<T, L, F, O>(&self, loader: L) -> Result<Loaded<T>>
+    /// The value, or what there is instead of it. What was `read` before counts unless a write or
+    /// another flight has ended since.
+    pub(super) async fn run<T, L, F, O>(
+        &self,
+        loader: L,
+        mut read: Option<ReadBefore>,
+    ) -> Result<Loaded<T>>
     where
         T: Loadable,
         L: FnOnce(LoadContext<T>) -> F + Send + 'static,
@@ -81,14 +94,14 @@ impl<'a> Call<'a> {
         if let Some(loaded) = self.decoded_now() {
             return Ok(loaded);
         }
-        let mut loader = Some(loader);
+        let (mut loader, mut has_joined) = (Some(loader), false);
         loop {
             let (seat, is_new) = self.enter();
             let fill = &seat.0;
             if is_new {
                 let found = match self.decoded::<T>() {
                     Some(hit) => self.fresh(hit, false),
-                    None => match self.read(fill).await {
+                    None => match self.read(fill, read.take()).await {
                         Some(read) => self.judge::<T>(fill, read),
                         None => return self.give_up(None, STORAGE_IS_SLOW),
                     },
@@ -109,7 +122,7 @@ impl<'a> Call<'a> {
                 };
                 let Some(loader) = loader.take() else {
                     self.abandon(fill);
-                    return Err(self.runtime_ended());
+                    return Err(self.was_given_up());
                 };
                 let at_once = self.at_once(existing.as_ref(), reason);
                 let is_background = at_once.is_some();
@@ -117,8 +130,9 @@ impl<'a> Call<'a> {
                 if let Some(loaded) = at_once {
                     return Ok(loaded);
                 }
-            } else {
-                self.service.has_joined();
+            } else if !has_joined {
+                has_joined = true;
+                self.has_joined();
             }
             if let Some(loaded) = self.wait(seat.flight()).await? {
                 return Ok(Loaded {
@@ -150,7 +164,16 @@ impl<'a> Call<'a> {
 
     /// Reads the storage, for everybody in this flight; none where the call's time is over. Too
     /// late or dropped, it leaves the flight to others.
-    async fn read(&self, fill: &Arc<Fill<Flight>>) -> Option<Result<Option<Entry>>> {
+    async fn read(
+        &self,
+        fill: &Arc<Fill<Flight>>,
+        before: Option<ReadBefore>,
+    ) -> Option<Result<Option<Entry>>> {
+        if let Some(before) = before
+            && before.epoch == self.service.fills().epoch()
+        {
+            return Some(before.read);
+        }
         let reading = Reading {
             call: self,
             fill,
@@ -198,7 +221,9 @@ impl<'a> Call<'a> {
             }
             Ok(Some(None)) if !wants_load => {
                 service.count_miss();
-                Found::Over(Done::Absent)
+                Found::Over(Done::Absent {
+                    is_remembered: true,
+                })
             }
             Ok(None | Some(None)) => {
                 service.count_miss();
@@ -245,7 +270,11 @@ impl<'a> Call<'a> {
 
     fn missing(&self, trouble: Option<CacheError>, wants_load: bool) -> Found {
         if wants_load {
-            return Found::load(None, LoadReason::Refresh);
+            return Found::Load {
+                existing: None,
+                reason: LoadReason::Refresh,
+                trouble,
+            };
         }
         if let Some(throttled) = self.service.throttled(self.key) {
             let Throttled { error, instead, .. } = throttled;
@@ -376,7 +405,7 @@ impl<'a> Call<'a> {
             return None;
         }
         if revalidates || !options.cancel_on_timeout {
-            flight.crew().go_on();
+            flight.crew().goes_to_background();
         }
         show(LoadStatus::Stale)
     }
@@ -428,7 +457,7 @@ impl<'a> Call<'a> {
             return Ok(None);
         }
         if !self.options.cancel_on_timeout {
-            flight.crew().go_on();
+            flight.crew().goes_to_background();
         }
         self.give_up(existing, LOADER_IS_SLOW).map(Some)
     }
@@ -512,7 +541,8 @@ impl<'a> Call<'a> {
                 let shown = self.show(&held, LoadStatus::Loaded);
                 Ok(shown.map(|loaded| Loaded { trouble, ..loaded }))
             }
-            Done::Absent => Ok(Some(Loaded {
+            Done::Absent { is_remembered } if is_remembered && options.refresh => Ok(None),
+            Done::Absent { .. } => Ok(Some(Loaded {
                 value: None,
                 status: LoadStatus::Absent,
                 tier: None,
@@ -537,6 +567,12 @@ impl<'a> Call<'a> {
                     .map(Some)
             }
         }
+    }
+
+    /// Counts and tells that another call was reading or loading the key already.
+    pub(super) fn has_joined(&self) {
+        self.service.count_joined();
+        self.service.observers().tell(&Event::Joined);
     }
 
     pub(super) fn key(&self) -> &'a CacheKey {
@@ -599,8 +635,9 @@ impl<'a> Call<'a> {
             .with_key(self.key)
     }
 
-    pub(super) fn runtime_ended(&self) -> CacheError {
-        let message = "the runtime that ran the load has ended";
+    pub(super) fn was_given_up(&self) -> CacheError {
+        let message =
+            "the load that this call waited for was given up, and its own loader is spent";
         CacheError::new(ErrorKind::Loader, message)
             .with_operation(Operation::GetOrLoad)
             .with_key(self.key)
@@ -635,12 +672,5 @@ impl Drop for Reading<'_> {
         if !self.is_over {
             self.call.abandon(self.fill);
         }
-    }
-}
-
-impl CacheService {
-    fn has_joined(&self) {
-        self.count_joined();
-        self.observers().tell(&Event::Joined);
     }
 }

@@ -86,8 +86,11 @@ pub(super) enum Done {
     Read(Held, Option<CacheError>),
     /// With a value that was loaded, and the trouble on the way.
     Loaded(Held, Option<CacheError>),
-    /// With nothing: a loader said so, now or a while ago.
-    Absent,
+    /// With nothing: a loader said so.
+    Absent {
+        /// A while ago, which is stored.
+        is_remembered: bool,
+    },
     /// The storage refuses every call.
     Refused(CacheError),
     /// With a load that failed.
@@ -242,8 +245,8 @@ pub(crate) struct Crew {
     goes_on: AtomicBool,
     /// Told once when the last caller has left a load that does not go on.
     cancelled: Notify,
-    /// Told when the last caller has left a load that goes on.
-    alone: Notify,
+    /// Told when a caller has stopped waiting for a load that goes on.
+    in_background: Notify,
 }
 
 impl Crew {
@@ -272,7 +275,7 @@ impl Crew {
             return;
         }
         let told = if self.goes_on() {
-            &self.alone
+            &self.in_background
         } else {
             &self.cancelled
         };
@@ -314,9 +317,15 @@ impl Crew {
         self.cancelled.notified().await;
     }
 
-    /// Resolves when the last caller has left a load that goes on.
-    pub(super) async fn alone(&self) {
-        self.alone.notified().await;
+    /// A caller stops waiting for the load, which goes on.
+    pub(super) fn goes_to_background(&self) {
+        self.go_on();
+        self.in_background.notify_one();
+    }
+
+    /// Resolves when the first caller has stopped waiting for a load that goes on.
+    pub(super) async fn in_background(&self) {
+        self.in_background.notified().await;
     }
 }
 

@@ -51,7 +51,8 @@ impl Throttles {
             return;
         }
         let mut throttled = self.lock();
-        if throttled.len() >= Self::MOST {
+        // Now and then, so that what has ended takes no more room than what holds.
+        if throttled.len().is_power_of_two() {
             throttled.retain(|_, entry| entry.holds(now));
         }
         if throttled.len() >= Self::MOST {
