@@ -25,7 +25,8 @@
 //! ```
 //!
 //! This crate does no I/O and knows no backend. [`get_or_load`](CacheService::get_or_load) loads in
-//! tasks of tokio; nothing else needs a runtime.
+//! tasks of tokio, and its timeouts are those of tokio's timer. So is the limit of a copy that goes
+//! into a tier over a network. Nothing else needs a runtime.
 //!
 //! # Features
 //!

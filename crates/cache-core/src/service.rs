@@ -132,7 +132,8 @@ pub struct CacheStats {
     pub loads: u64,
     /// Loads that failed.
     pub load_errors: u64,
-    /// Calls that found another one reading or loading their key, and waited for it.
+    /// Calls that found another one reading or loading their key, and waited for it. A call counts
+    /// once however often it begins again; a batch counts once for each such key.
     pub joined: u64,
     /// What this process did through the storage below, all services over it together.
     pub storage: StorageStats,

@@ -24,6 +24,8 @@ use crate::observer::Event;
 use crate::service::{CacheService, is_trouble};
 
 /// What a value has to be that is loaded and shared.
+///
+/// A value may be dropped under a lock of the cache, so its `Drop` must not call the cache.
 pub trait Loadable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Loadable for T {}

@@ -112,7 +112,8 @@ impl LoadOptions {
         self.deadline.is_some() || self.soft_timeout.is_some() || self.hard_timeout.is_some()
     }
 
-    /// Whether values are kept long enough to be served stale, as far as these options say.
+    /// Whether a loaded value has to be stored with the time at which it was made: eager refresh
+    /// goes by that.
     pub(crate) fn needs_creation_time(&self) -> bool {
         self.eager.is_some()
     }
@@ -205,8 +206,9 @@ impl LoadOptionsBuilder {
         self
     }
 
-    /// How long a load may go on that nobody waits for, from when the last caller has left, even if
-    /// others join it meanwhile. It is then cancelled. Defaults to 30 s.
+    /// How long a load may go on in the background, from when the first caller has stopped waiting
+    /// for it or the last one has left, even if others wait for it still or join it meanwhile. It is
+    /// then cancelled. Defaults to 30 s.
     pub fn background_limit(mut self, span: Duration) -> Self {
         self.options.background_limit = span;
         self
