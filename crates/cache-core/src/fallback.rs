@@ -43,8 +43,9 @@ mod writes;
 /// journal is neither read nor written until those keys were deleted there, which whoever wants the
 /// layer next does first; behind a breaker these deletes are the probes. Of a layer with several
 /// servers, a cluster, this holds key by key: one server that is away keeps nobody from the others.
-/// So within this process, what was deleted or overwritten is never read again once that was acknowledged. Across processes a read
-/// may see the old value in a layer that came back, for the rest of its time to live.
+/// So within this process, what was deleted or overwritten is never read again once that was
+/// acknowledged. Across processes a read may see the old value in a layer that came back, for the
+/// rest of its time to live.
 ///
 /// The journal holds keys, never values, and is lost with the process. When it is full it is given
 /// up: from then on, entries of that layer count as misses unless they say that they were made later,

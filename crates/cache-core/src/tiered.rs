@@ -71,10 +71,10 @@ use tier::Tier;
 ///
 /// What a tier missed of deletes and overwrites stands in its journal, and the tier is not read for
 /// such a key until it was deleted there, much as in a [`FallbackStorage`](crate::FallbackStorage).
-/// So within this process what was deleted or overwritten is never read again once that was acknowledged. Another
-/// process may read its copies until they end. It may also have read an entry of the last tier just
-/// before a delete, and promote it just after, into a tier that processes share; a cap on that tier
-/// bounds how long it stays.
+/// So within this process what was deleted or overwritten is never read again once that was
+/// acknowledged. Another process may read its copies until they end. It may also have read an entry
+/// of the last tier just before a delete, and promote it just after, into a tier that processes
+/// share; a cap on that tier bounds how long it stays.
 ///
 /// # Where it belongs
 ///
