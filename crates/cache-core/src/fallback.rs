@@ -24,7 +24,8 @@ mod writes;
 /// * **Reads** go to the first layer, and on trouble to the next. A layer that answers "absent" has
 ///   answered. When all are in trouble, the error is the first layer's.
 /// * **Writes** go to the first healthy layer. In a layer other than the first they live for at most
-///   the fallback time to live (60 s) and without a stale budget.
+///   the fallback time to live (60 s) and without a stale budget; an entry that
+///   is never fresh keeps as much of its stale budget.
 ///   [`write_all`](FallbackBuilder::write_all) sends them to every layer instead.
 /// * **Deletes**, [`expire_now`](CacheStorage::expire_now) among them, go to every layer, and
 ///   succeed when one has acknowledged them.
