@@ -14,11 +14,15 @@ pub(super) type AskMany =
 
 impl FallbackStorage {
     /// The answer of the first layer that has one.
-    pub(super) async fn first<'a, T: Send>(
+    pub(super) async fn first<'a, T, F>(
         &'a self,
         key: &'a CacheKey,
-        ask: impl Fn(&'a Layer) -> BoxFuture<'a, Result<T>> + Send + Sync + 'a,
-    ) -> Result<T> {
+        ask: impl Fn(&'a Layer) -> F + Send + Sync + 'a,
+    ) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
         let mut failed = FirstError::default();
         for (position, layer) in self.layers.iter().enumerate() {
             let answer = match self.layers[position].ready(std::slice::from_ref(key)).await {

@@ -47,11 +47,9 @@ impl CacheStorage for FallbackStorage {
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
         self.check_open(Operation::Get)?;
         let outcome = self
-            .first(key, |layer| {
-                Box::pin(async move {
-                    let found = layer.storage().get(key).await?;
-                    Ok(layer.judged(key, found))
-                })
+            .first(key, |layer| async move {
+                let found = layer.storage().get(key).await?;
+                Ok(layer.judged(key, found))
             })
             .await;
         self.counters.read(&outcome);
@@ -74,11 +72,9 @@ impl CacheStorage for FallbackStorage {
     async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
         self.check_open(Operation::Lookup)?;
         let outcome = self
-            .first(key, |layer| {
-                Box::pin(async move {
-                    let found = layer.storage().lookup(key).await?;
-                    Ok(layer.judged(key, found))
-                })
+            .first(key, |layer| async move {
+                let found = layer.storage().lookup(key).await?;
+                Ok(layer.judged(key, found))
             })
             .await;
         self.counters.read(&outcome);
@@ -157,7 +153,7 @@ impl CacheStorage for FallbackStorage {
 
     async fn has(&self, key: &CacheKey) -> Result<bool> {
         self.check_open(Operation::Has)?;
-        let outcome = self.first(key, |layer| Box::pin(layer.has(key))).await;
+        let outcome = self.first(key, |layer| layer.has(key)).await;
         self.counters.other(&outcome);
         outcome
     }
@@ -185,9 +181,7 @@ impl CacheStorage for FallbackStorage {
 
     async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
         self.check_open(Operation::GetTtl)?;
-        let outcome = self
-            .first(key, |layer| Box::pin(layer.time_left(key)))
-            .await;
+        let outcome = self.first(key, |layer| layer.time_left(key)).await;
         self.counters.other(&outcome);
         outcome
     }
