@@ -1,6 +1,9 @@
 //! A call with an eye on the time and on the breaker.
 
+use std::future::poll_fn;
+use std::mem;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{Either, pending, poll_immediate, select};
@@ -35,7 +38,15 @@ pub(super) async fn watched<T>(
         return End::Answered(answer);
     }
     let unwatched = limit.map_or(UNWATCHED, |limit| limit.min(UNWATCHED));
-    if let Ok(answer) = timeout(unwatched, &mut call).await {
+    // It has just been polled, and to poll it again at once would tell nothing.
+    let mut is_polled = true;
+    let rest = poll_fn(|context| {
+        if mem::take(&mut is_polled) {
+            return Poll::Pending;
+        }
+        call.as_mut().poll(context)
+    });
+    if let Ok(answer) = timeout(unwatched, rest).await {
         return End::Answered(answer);
     }
     let left = limit.map(|limit| limit.saturating_sub(unwatched));
