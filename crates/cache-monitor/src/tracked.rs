@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -76,11 +77,15 @@ impl TrackedStorage {
         // Only calls that wait pay for being watched.
         let end = self.traffic.until_cut_off();
         tokio::pin!(end);
+        // Call and check have just been polled, and to poll them again at once would tell nothing.
+        let mut is_polled = true;
         let ended = poll_fn(|context| {
-            if let Poll::Ready(outcome) = call.as_mut().poll(context) {
-                return Poll::Ready(Some(outcome));
+            if !mem::take(&mut is_polled) {
+                if let Poll::Ready(outcome) = call.as_mut().poll(context) {
+                    return Poll::Ready(Some(outcome));
+                }
+                carry(&mut check, context);
             }
-            carry(&mut check, context);
             end.as_mut().poll(context).map(|()| None)
         });
         match ended.await {

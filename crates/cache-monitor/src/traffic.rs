@@ -72,9 +72,8 @@ impl Traffic {
 
     /// Waits until calls are cut off; this one is then counted.
     pub(crate) async fn until_cut_off(&self) {
+        // What calls are told while they are cut off reaches this future from here on, polled or not.
         let cut = self.cut.notified();
-        tokio::pin!(cut);
-        cut.as_mut().enable();
         if !self.is_cut.load(Ordering::Acquire) {
             cut.await;
         }
