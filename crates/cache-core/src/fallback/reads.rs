@@ -1,5 +1,7 @@
 //! Asking one layer after the other.
 
+use std::borrow::Cow;
+
 use futures_util::future::BoxFuture;
 
 use super::{FallbackStorage, FirstError, Layer, is_trouble};
@@ -52,7 +54,11 @@ impl FallbackStorage {
             if open.is_empty() {
                 break;
             }
-            let asked: Vec<CacheKey> = open.iter().map(|place| keys[*place].clone()).collect();
+            let asked: Cow<'_, [CacheKey]> = if open.len() == keys.len() {
+                Cow::Borrowed(keys)
+            } else {
+                open.iter().map(|place| keys[*place].clone()).collect()
+            };
             let answers = match self.layers[position].ready(&asked).await {
                 Ok(()) => ask(layer.storage(), &asked).await,
                 Err(error) => vec![Err(error); asked.len()],
