@@ -94,26 +94,26 @@ impl TrackedStorage {
         }
     }
 
-    async fn one<T: Send>(
-        &self,
+    fn one<'a, T: Send + 'a>(
+        &'a self,
         operation: Operation,
-        call: impl Future<Output = Result<T>> + Send,
-    ) -> Result<T> {
-        let cut_off = |cut: Cut| Err(cut.error(self.closed(operation), operation));
-        self.pass(call, cut_off).await
+        call: impl Future<Output = Result<T>> + Send + 'a,
+    ) -> impl Future<Output = Result<T>> + Send + 'a {
+        let cut_off = move |cut: Cut| Err(cut.error(self.closed(operation), operation));
+        self.pass(call, cut_off)
     }
 
-    async fn many<T: Send>(
-        &self,
+    fn many<'a, T: Send + 'a>(
+        &'a self,
         operation: Operation,
         keys: usize,
-        call: impl Future<Output = Vec<Result<T>>> + Send,
-    ) -> Vec<Result<T>> {
-        let cut_off = |cut: Cut| {
+        call: impl Future<Output = Vec<Result<T>>> + Send + 'a,
+    ) -> impl Future<Output = Vec<Result<T>>> + Send + 'a {
+        let cut_off = move |cut: Cut| {
             let error = cut.error(self.closed(operation), operation);
             (0..keys).map(|_| Err(error.clone())).collect()
         };
-        self.pass(call, cut_off).await
+        self.pass(call, cut_off)
     }
 }
 
