@@ -78,7 +78,7 @@ impl CircuitBreaker {
     ///
     /// The breaker is open.
     pub fn admit(&self) -> Result<Permit, Rejected> {
-        self.lane.admit()
+        Arc::clone(&self.lane).admit()
     }
 
     /// Runs `operation` if the breaker lets it; every error of it is a failure.

@@ -67,7 +67,7 @@ impl Lane {
     }
 
     /// Whether a call may go now.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Rejected> {
+    pub(crate) fn admit(self: Arc<Self>) -> Result<Permit, Rejected> {
         let now = self.now();
         let admission = self.machine().admit(now);
         match admission {
@@ -75,7 +75,7 @@ impl Lane {
                 if let Some(change) = ticket.transition() {
                     self.tell(change, None);
                 }
-                Ok(Permit::new(Arc::clone(self), ticket))
+                Ok(Permit::new(self, ticket))
             }
             Admission::Rejected {
                 retry_after,

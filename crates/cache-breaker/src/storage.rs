@@ -27,7 +27,7 @@ use crate::snapshot::Snapshot;
 use crate::state::Outcome;
 use crate::verdict::outcome_of_result;
 use call::Call;
-use lanes::{Lanes, Pair, frees_memory};
+use lanes::{Lanes, frees_memory};
 use watched::{End, watched};
 
 /// What a storage that says nothing of itself takes for a call.
@@ -176,25 +176,27 @@ impl BreakerStorage {
     }
 
     /// Runs a call on one key.
-    async fn single<T, F>(
-        &self,
+    fn single<'a, T, F>(
+        &'a self,
         operation: Operation,
-        key: &CacheKey,
-        send: impl FnOnce() -> F + Send,
-    ) -> Result<T>
+        key: &'a CacheKey,
+        send: impl FnOnce() -> F + Send + 'a,
+    ) -> impl Future<Output = Result<T>> + Send + 'a
     where
-        F: Future<Output = Result<T>> + Send,
+        T: Send + 'a,
+        F: Future<Output = Result<T>> + Send + 'a,
     {
-        let pair = self.lanes.of(self.inner().shard(key).as_ref());
+        let shard = self.inner().shard(key);
+        let lane = self.lanes.lane(shard.as_ref(), operation);
         let call = self.call(operation, Some(key));
-        self.guard(call, &pair, Some(self.patience), send).await
+        self.guard(call, lane, Some(self.patience), send)
     }
 
-    /// Runs a call through the lane it belongs to, within `limit`.
+    /// Runs a call through `lane`, the one it belongs to, within `limit`.
     async fn guard<T, F>(
         &self,
         call: Call<'_>,
-        pair: &Pair,
+        lane: Arc<Lane>,
         limit: Option<Duration>,
         send: impl FnOnce() -> F + Send,
     ) -> Result<T>
@@ -204,11 +206,13 @@ impl BreakerStorage {
         if self.is_closed() {
             return send().await;
         }
-        let lane = pair.lane(call.operation);
         if lane.is_full() && frees_memory(call.operation) {
             return self.unjudged(call, send).await;
         }
-        let _turn = self.turn(call, lane).await?;
+        let _turn = match self.turns.try_acquire() {
+            Ok(turn) => turn,
+            Err(_) => self.later_turn(call, &lane).await?,
+        };
         let permit = lane.admit().map_err(|rejected| call.rejected(rejected))?;
         let limit = limit.or_else(|| permit.is_probe().then_some(self.patience));
         match watched(&[&permit], limit, send()).await {
@@ -237,20 +241,19 @@ impl BreakerStorage {
         }
     }
 
-    /// A place among the calls under way. Does not wait for one that `lane` would not use.
-    async fn turn(&self, call: Call<'_>, lane: &Lane) -> Result<SemaphorePermit<'_>> {
-        if let Ok(turn) = self.turns.try_acquire() {
-            return Ok(turn);
-        }
+    /// A place among the calls under way where all are taken. Does not wait for one that `lane`
+    /// would not use.
+    async fn later_turn(&self, call: Call<'_>, lane: &Lane) -> Result<SemaphorePermit<'_>> {
         lane.turn_away()
             .map_err(|rejected| call.rejected(rejected))?;
-        self.turn_in_queue(call).await
+        // Rare, and large: kept out of the future that every call makes.
+        Box::pin(self.turn_in_queue(call)).await
     }
 
     async fn turn_of_batch(&self, call: Call<'_>) -> Result<SemaphorePermit<'_>> {
         match self.turns.try_acquire() {
             Ok(turn) => Ok(turn),
-            Err(_) => self.turn_in_queue(call).await,
+            Err(_) => Box::pin(self.turn_in_queue(call)).await,
         }
     }
 
@@ -374,8 +377,8 @@ impl CacheStorage for BreakerStorage {
 
     async fn clear(&self, scope: &ClearScope) -> Result<Cleared> {
         let call = self.call(Operation::Clear, None);
-        let pair = self.lanes.default();
-        self.guard(call, &pair, None, || self.inner().clear(scope))
+        let lane = self.lanes.lane(None, Operation::Clear);
+        self.guard(call, lane, None, || self.inner().clear(scope))
             .await
     }
 
@@ -385,8 +388,8 @@ impl CacheStorage for BreakerStorage {
 
     async fn ping(&self) -> Result<()> {
         let call = self.call(Operation::Ping, None);
-        let pair = self.lanes.default();
-        self.guard(call, &pair, Some(self.patience), || self.inner().ping())
+        let lane = self.lanes.lane(None, Operation::Ping);
+        self.guard(call, lane, Some(self.patience), || self.inner().ping())
             .await
     }
 

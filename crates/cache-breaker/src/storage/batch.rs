@@ -238,7 +238,7 @@ fn admit(lane: &Arc<Lane>, operation: Operation) -> Result<Option<Permit>, Rejec
     if lane.is_full() && frees_memory(operation) {
         return Ok(None);
     }
-    lane.admit().map(Some)
+    Arc::clone(lane).admit().map(Some)
 }
 
 fn sent(permit: Option<Permit>) -> Sent {

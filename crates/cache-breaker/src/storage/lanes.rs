@@ -58,15 +58,18 @@ impl Lanes {
         &self.options
     }
 
-    /// The lanes of calls without a key.
-    pub(super) fn default(&self) -> Arc<Pair> {
-        Arc::clone(&self.default)
+    /// The lane of `operation` on one server.
+    pub(super) fn lane(&self, shard: Option<&Shard>, operation: Operation) -> Arc<Lane> {
+        match shard {
+            None => Arc::clone(self.default.lane(operation)),
+            Some(_) => Arc::clone(self.of(shard).lane(operation)),
+        }
     }
 
     /// The lanes of one server.
     pub(super) fn of(&self, shard: Option<&Shard>) -> Arc<Pair> {
         let Some(shard) = shard else {
-            return self.default();
+            return Arc::clone(&self.default);
         };
         let now = millis(self.context.clock.monotonic());
         let known = self.known().pairs.get(shard).map(Arc::clone);
@@ -109,7 +112,7 @@ impl Lanes {
     }
 
     fn pairs(&self) -> Vec<Arc<Pair>> {
-        let mut pairs = vec![self.default()];
+        let mut pairs = vec![Arc::clone(&self.default)];
         pairs.extend(self.known().pairs.values().map(Arc::clone));
         pairs
     }
