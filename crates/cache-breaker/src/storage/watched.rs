@@ -80,3 +80,40 @@ async fn all_opened(permits: &[&Permit]) {
         permit.opened().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_waits_is_polled_once_for_each_time_it_is_woken() {
+        let polls = AtomicU32::new(0);
+        let call = poll_fn(|_| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            Poll::<()>::Pending
+        });
+        let mut ended = pin!(watched(&[], Some(Duration::from_secs(1)), call));
+        for number in 1..=3 {
+            assert!(poll_immediate(&mut ended).await.is_none());
+            assert_eq!(polls.load(Ordering::Relaxed), number);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_woken_while_it_is_polled_goes_on_at_once() {
+        let mut is_woken = false;
+        let call = poll_fn(|context| {
+            if mem::replace(&mut is_woken, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let start = tokio::time::Instant::now();
+        let end = watched(&[], None, call).await;
+        assert!(matches!(end, End::Answered(())));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}
