@@ -265,3 +265,34 @@ impl CacheStorage for TrackedStorage {
         self.inner().shutdown(budget).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use cache_memory::MemoryCacheStorage;
+    use futures_util::future::poll_immediate;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_waits_is_polled_once_for_each_time_it_is_woken_until_it_is_cut_off() {
+        let traffic: Arc<Traffic> = Arc::default();
+        let memory = Arc::new(MemoryCacheStorage::new());
+        let storage = TrackedStorage::new(memory, Arc::clone(&traffic), None);
+        let polls = AtomicU32::new(0);
+        let call = poll_fn(|_| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            Poll::Pending
+        });
+        let passed = storage.pass(call, |cut| matches!(cut, Cut::Under));
+        tokio::pin!(passed);
+        for number in 1..=3 {
+            assert!(poll_immediate(&mut passed).await.is_none());
+            assert_eq!(polls.load(Ordering::Relaxed), number);
+        }
+        traffic.cut_off();
+        assert!(passed.await);
+        assert_eq!((traffic.cancelled(), traffic.in_flight()), (1, 0));
+    }
+}
