@@ -93,11 +93,6 @@ impl CacheKey {
         if self.text.is_empty() {
             return self.clone();
         }
-        self.joined(prefix, |text| Self::new(text.into()))
-    }
-
-    /// What `look` makes of the text of this key below `prefix`.
-    pub(crate) fn joined<R>(&self, prefix: &str, look: impl FnOnce(&str) -> R) -> R {
         let (first, last) = (prefix.as_bytes(), self.text.as_bytes());
         let length = first.len() + 1 + last.len();
         // Joined on the stack, a key is copied once, to where it stays.
@@ -107,10 +102,10 @@ impl CacheKey {
             joined[first.len()] = b':';
             joined[first.len() + 1..length].copy_from_slice(last);
             if let Ok(text) = std::str::from_utf8(&joined[..length]) {
-                return look(text);
+                return Self::new(text.into());
             }
         }
-        look(&format!("{prefix}:{}", self.text))
+        Self::new(format!("{prefix}:{}", self.text).into())
     }
 
     fn new(text: SmolStr) -> Self {

@@ -195,7 +195,6 @@ impl CacheServiceBuilder {
             storage: self.storage,
             skips_reads: false,
             shared: Arc::new(Shared {
-                prefix,
                 codec,
                 ttl,
                 stale_for: self.stale_for,
@@ -209,7 +208,8 @@ impl CacheServiceBuilder {
                 fills: Fills::new(),
                 throttles: Throttles::default(),
                 #[cfg(feature = "decoded")]
-                decoded: decoded.as_ref().map(super::load::Decoded::new),
+                decoded: decoded.map(|options| super::load::Decoded::new(&options, prefix.clone())),
+                prefix,
             }),
         })
     }

@@ -2,12 +2,12 @@
 
 use std::any::TypeId;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::{CacheService, no_ttl};
+use super::{CacheService, Counters, no_ttl};
 use crate::entry::{CodecId, Entry};
 use crate::error::{CacheError, ConfigurationError, Operation, Result};
 use crate::fills::{Clearing, Fill, Fills, Writing};
@@ -326,7 +326,7 @@ impl CacheService {
             return Err(read);
         };
         let value = value.map_err(|_| read)?;
-        self.count_hit();
+        self.count(|counters| &counters.hits);
         Ok(Arc::new(value))
     }
 
@@ -344,8 +344,7 @@ impl CacheService {
 
     /// Trouble of the storage that callers are not to see.
     fn is_degraded(&self, error: &CacheError) {
-        let counters = &self.shared.counters;
-        counters.degraded.fetch_add(1, Ordering::Relaxed);
+        self.count(|counters| &counters.degraded);
         let reason = error.code();
         self.observers().tell(&Event::Degraded { reason });
     }
@@ -380,8 +379,7 @@ impl CacheService {
     }
 
     fn load_failed(&self, failure: &LoadFailure<'_>) {
-        let counters = &self.shared.counters;
-        counters.load_errors.fetch_add(1, Ordering::Relaxed);
+        self.count(|counters| &counters.load_errors);
         if let Some(hook) = &self.shared.on_load_error
             && !hook.call(failure)
         {
@@ -413,12 +411,8 @@ impl CacheService {
     fn decoded_value<T: Loadable>(&self, key: &CacheKey, options: &LoadOptions) -> Option<Arc<T>> {
         let decoded = self.handed_out().filter(|_| !options.refresh)?;
         let now = self.inner().info().clock.now();
-        let read = |key: &str| decoded.value(key, options.eager, now);
-        let value = match &self.shared.prefix {
-            Some(prefix) => key.joined(prefix, read),
-            None => read(key.as_str()),
-        }?;
-        self.count_hit();
+        let value = decoded.value(key.as_str(), options.eager, now)?;
+        self.count(|counters| &counters.hits);
         Some(value)
     }
 
@@ -454,29 +448,8 @@ impl CacheService {
         }
     }
 
-    fn count_hit(&self) {
-        let counters = &self.shared.counters;
-        counters.hits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count_stale(&self) {
-        let counters = &self.shared.counters;
-        counters.stale.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count_miss(&self) {
-        let counters = &self.shared.counters;
-        counters.misses.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count_load(&self) {
-        let counters = &self.shared.counters;
-        counters.loads.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count_joined(&self) {
-        let counters = &self.shared.counters;
-        counters.joined.fetch_add(1, Ordering::Relaxed);
+    fn count(&self, which: fn(&Counters) -> &AtomicU64) {
+        which(&self.shared.counters).fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -369,7 +369,7 @@ impl LoadBody {
     }
 
     fn told(&self, outcome: &'static str) {
-        self.service.count_load();
+        self.service.count(|counters| &counters.loads);
         let background = self.crew().is_empty();
         self.service.observers().tell(&Event::Load {
             outcome,

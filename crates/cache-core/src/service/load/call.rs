@@ -222,13 +222,13 @@ impl<'a> Call<'a> {
                 self.missing(Some(error), wants_load)
             }
             Ok(Some(None)) if !wants_load => {
-                service.count_miss();
+                service.count(|counters| &counters.misses);
                 Found::Over(Done::Absent {
                     is_remembered: true,
                 })
             }
             Ok(None | Some(None)) => {
-                service.count_miss();
+                service.count(|counters| &counters.misses);
                 self.missing(None, wants_load)
             }
             Ok(Some(Some((held, entry)))) if held.is_fresh(|| self.now()) => {
@@ -240,14 +240,14 @@ impl<'a> Call<'a> {
             }
             // It has ended on its way here.
             Ok(Some(Some(_))) => {
-                service.count_miss();
+                service.count(|counters| &counters.misses);
                 self.missing(None, wants_load)
             }
         }
     }
 
     fn fresh(&self, held: Held, wants_load: bool) -> Found {
-        self.service.count_hit();
+        self.service.count(|counters| &counters.hits);
         if wants_load {
             return Found::load(Some(held), LoadReason::Refresh);
         }
@@ -258,7 +258,7 @@ impl<'a> Call<'a> {
     }
 
     fn stale(&self, held: Held, wants_load: bool) -> Found {
-        self.service.count_stale();
+        self.service.count(|counters| &counters.stale);
         if wants_load {
             return Found::load(Some(held), LoadReason::Refresh);
         }
@@ -573,7 +573,7 @@ impl<'a> Call<'a> {
 
     /// Counts and tells that another call was reading or loading the key already.
     pub(super) fn has_joined(&self) {
-        self.service.count_joined();
+        self.service.count(|counters| &counters.joined);
         self.service.observers().tell(&Event::Joined);
     }
 
@@ -587,7 +587,7 @@ impl<'a> Call<'a> {
         if self.is_due(&hit) {
             return None;
         }
-        self.service.count_hit();
+        self.service.count(|counters| &counters.hits);
         self.show(&hit, LoadStatus::Fresh)
     }
 

@@ -88,8 +88,10 @@ fn check_cap(span: Duration) -> Result<(), TtlError> {
 /// Less than this has no room for any value.
 const LEAST_BYTES: usize = 512;
 
-/// The decoded values of one service.
+/// The decoded values of one service, by their keys without its prefix: so a hit needs no key of
+/// its own.
 pub(crate) struct Decoded {
+    prefix: Option<Arc<str>>,
     table: Table<Value>,
     ttl_cap: u64,
 }
@@ -152,9 +154,10 @@ impl Value {
 }
 
 impl Decoded {
-    pub(crate) fn new(options: &DecodedOptions) -> Self {
+    pub(crate) fn new(options: &DecodedOptions, prefix: Option<Arc<str>>) -> Self {
         let cap = options.ttl_cap.as_millis();
         Self {
+            prefix,
             table: Table::new(options.max_entries, options.max_bytes),
             ttl_cap: u64::try_from(cap).unwrap_or(u64::MAX),
         }
@@ -162,10 +165,10 @@ impl Decoded {
 
     pub(super) fn get(&self, key: &CacheKey, now: Moment) -> Option<Held> {
         let held = |value: &Value| value.is_fresh(now).then(|| value.held());
-        self.table.read(key.as_str(), now, held)
+        self.table.read(self.short(key), now, held)
     }
 
-    /// The value alone, if it is of this type and not due for a refresh.
+    /// The value alone of a key without the prefix, if it is of this type and not due for a refresh.
     pub(super) fn value<T: Send + Sync + 'static>(
         &self,
         key: &str,
@@ -192,7 +195,7 @@ impl Decoded {
             // Nobody here knows how long that is.
             Expiry::AtServer => return self.forget(key),
         };
-        if self.table.check_fits(key.as_str(), bytes).is_err() {
+        if self.table.check_fits(self.short(key), bytes).is_err() {
             return self.forget(key);
         }
         let value = Value {
@@ -212,13 +215,28 @@ impl Decoded {
     }
 
     pub(crate) fn forget_within(&self, scope: &ClearScope) {
-        self.table.remove_all(|key| scope.contains(key));
+        self.table.remove_all(|key| match &self.prefix {
+            Some(prefix) => scope.contains(&format!("{prefix}:{key}")),
+            None => scope.contains(key),
+        });
+    }
+
+    /// The key without the prefix.
+    fn short<'k>(&self, key: &'k CacheKey) -> &'k str {
+        let whole = key.as_str();
+        let Some(prefix) = self.prefix.as_deref() else {
+            return whole;
+        };
+        let short = whole.strip_prefix(prefix);
+        short
+            .and_then(|short| short.strip_prefix(':'))
+            .unwrap_or(whole)
     }
 
     fn change(&self, key: &CacheKey, now: Moment, change: Change<Value>) {
         let changed = self
             .table
-            .change(&key.to_shared(), now, |_| Ok((change, ())));
+            .change(&self.short(key).into(), now, |_| Ok((change, ())));
         // It fails where the decision does, and this one does not.
         drop(changed);
     }
