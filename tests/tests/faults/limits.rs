@@ -155,8 +155,10 @@ async fn row_51_a_fallback_answers_those_who_were_turned_away() {
     assert!(read(measured.storage(), "k").await.unwrap());
     bench.server.pause().unwrap();
     let storage = Arc::clone(measured.stack.storage());
+    // Under way only once it has its place, which is what was sent for it.
+    let sent = bench.proxy.counters().bytes_up;
     let first = tokio::spawn(async move { read(&*storage, "k").await });
-    eventually(async || (measured.stack.monitor().in_flight() == 1).then_some(())).await;
+    eventually(async || (bench.proxy.counters().bytes_up > sent).then_some(())).await;
     let (reading, took) = timed(read(measured.storage(), "k")).await;
     assert!(!reading.unwrap(), "the fallback has not got it");
     assert!(took < millis(20) + SLACK, "{took:?}");
