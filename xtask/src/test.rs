@@ -61,8 +61,8 @@ fn suites(feature: &str, name: &str) -> Command {
 /// Runs what takes too long for [`everything`].
 pub(crate) fn drills() -> Result {
     provision::redis_server()?;
-    let mut command = cargo(["test", "--release", "--package", "cache-tests"]);
-    command.args(["--features", DRILLS]);
+    let mut command = cargo(["test", "--no-fail-fast", "--release"]);
+    command.args(["--package", "cache-tests", "--features", DRILLS]);
     command.args(["--test", "redis", "--test", "dynamodb", "--test", "faults"]);
     let drills = count(&mut command)?;
     let mut command = cargo(["test", "--release", "--package", "cache-core"]);
