@@ -82,6 +82,7 @@ impl Script {
         match step {
             Step::Pass => Ok(()),
             Step::Take(span) => {
+                // On the clock of timeouts, which every test that takes time holds.
                 tokio::time::sleep(span).await;
                 Ok(())
             }

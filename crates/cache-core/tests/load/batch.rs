@@ -307,16 +307,18 @@ async fn a_soft_timeout_gives_the_stale_values_of_a_batch_on_time() {
     t.cache.set_many([("a", 1u64), ("b", 2)]).await.unwrap();
     t.clock.advance(mins(2));
     let soft = options(|o| o.soft_timeout(millis(100)));
-    let start = Instant::now();
+    let (start, gate) = (Instant::now(), Gate::default());
+    let passes = gate.clone();
     let load = t
         .cache
-        .get_many_or_load_with(["a", "b"], &soft, |_: Vec<&str>| async {
-            tokio::time::sleep(secs(2)).await;
+        .get_many_or_load_with(["a", "b"], &soft, move |_: Vec<&str>| async move {
+            passes.pass().await;
             Ok::<_, io::Error>([("a", 7u64), ("b", 8)])
         });
     assert_eq!(plain(load.await), [Some(1), Some(2)]);
     assert_eq!(start.elapsed(), millis(100));
-    tokio::time::sleep(secs(2)).await;
+    gate.open();
+    settle().await;
     let stored = t.cache.get_many::<u64>(["a", "b"]).await.unwrap();
     assert_eq!(stored, [Some(7), Some(8)]);
 }

@@ -8,7 +8,7 @@ use cache_core::{
 };
 use cache_testkit::chaos::Plan;
 
-use super::{Fixture, Gate, options, settle, short};
+use super::{Fixture, Gate, options, pass, settle, short};
 
 fn down() -> LoaderOutcome<u64> {
     LoaderOutcome::failed("the source is down")
@@ -255,7 +255,7 @@ async fn case_50_the_hook_is_told_of_a_loader_that_never_returned() {
     let error = t.cache.load("k", &hard, never).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(told.lock().unwrap().is_empty(), "the load goes on");
-    tokio::time::sleep(secs(3)).await;
+    pass(secs(2)).await;
     assert_eq!(*told.lock().unwrap(), [(ErrorKind::Timeout, true)]);
 }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use cache_core::{
     CacheError, CacheService, CacheServiceBuilder, LoadOptions, LoadOptionsBuilder, LoadStatus,
@@ -178,6 +179,26 @@ impl Source {
     fn down(&self) -> LoaderOutcome<u64> {
         self.asked();
         LoaderOutcome::failed("the source is down")
+    }
+}
+
+/// Resolves when the clock of timeouts, which the test holds, has come so far: what a loader takes.
+async fn takes(span: Duration) {
+    tokio::time::sleep(span).await;
+}
+
+/// Moves the clock of timeouts, which the test holds, and lets go on whoever waited for it.
+async fn pass(span: Duration) {
+    // Whoever is about to wait for it does so first.
+    settle().await;
+    tokio::time::advance(span).await;
+    settle().await;
+}
+
+/// Resolves when so many calls wait for the load of another.
+async fn all_joined(cache: &CacheService, calls: u64) {
+    while cache.get_stats().joined < calls {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -9,7 +9,7 @@ use cache_core::{
 use cache_testkit::chaos::Plan;
 use tokio::sync::Notify;
 
-use super::{Fixture, poll_once, settle};
+use super::{Fixture, poll_once, settle, takes};
 
 /// A value with a second left of its stale budget.
 async fn nearly_too_old() -> Fixture {
@@ -77,7 +77,7 @@ async fn a_soft_timeout_without_a_stale_value_left_goes_on_waiting() {
         .build()
         .unwrap();
     let mut call = Box::pin(t.cache.load("k", &options, |_| async {
-        tokio::time::sleep(secs(2)).await;
+        takes(secs(2)).await;
         LoaderOutcome::value(2u64)
     }));
     assert!(poll_once(&mut call).await.is_pending());

@@ -12,7 +12,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Dropped, Fixture, Gate, Source, options, settle};
+use super::{Dropped, Fixture, Gate, Source, all_joined, options, pass, settle, takes};
 
 /// How long the loads of this file take.
 const LOAD: std::time::Duration = millis(50);
@@ -23,7 +23,7 @@ fn caller(cache: &CacheService, source: &Source) -> JoinHandle<Result<Arc<u64>>>
     tokio::spawn(async move {
         let loader = move |_| async move {
             source.asked();
-            tokio::time::sleep(LOAD).await;
+            takes(LOAD).await;
             LoaderOutcome::value(7u64)
         };
         cache.get_or_load("k", loader).await
@@ -39,19 +39,24 @@ async fn storm(codec: Codec) {
     let t = Fixture::with(|builder| builder.codec(codec));
     let source = Source::default();
     let barrier = Arc::new(Barrier::new(10_000));
+    let gate = Gate::default();
     let calls = (0..10_000).map(|_| {
         let (cache, source, barrier) = (t.cache.clone(), source.clone(), Arc::clone(&barrier));
+        let passes = gate.clone();
         tokio::spawn(async move {
             barrier.wait().await;
             let loader = move |_| async move {
                 source.asked();
-                tokio::time::sleep(LOAD).await;
+                passes.pass().await;
                 LoaderOutcome::value("seven".to_owned())
             };
             cache.get_or_load("k", loader).await
         })
     });
-    for call in calls.collect::<Vec<_>>() {
+    let calls: Vec<_> = calls.collect();
+    all_joined(&t.cache, 9_999).await;
+    gate.open();
+    for call in calls {
         let value = call.await.expect("no caller panics");
         assert_eq!(*value.expect("the loader succeeds"), "seven");
     }
@@ -134,7 +139,7 @@ async fn case_28_a_hung_leader_keeps_nobody_longer_than_the_hard_timeout() {
         assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
     }
     assert_eq!(start.elapsed(), millis(100));
-    tokio::time::sleep(secs(5)).await;
+    pass(secs(5)).await;
     let source = Source::default();
     assert_eq!(*caller(&t.cache, &source).await.unwrap().unwrap(), 7);
     assert_eq!(source.loads(), 1);
@@ -203,7 +208,7 @@ async fn case_30_everyone_who_joined_sees_the_error_and_whoever_comes_later_load
         let (cache, source) = (t.cache.clone(), source.clone());
         tokio::spawn(async move {
             let loader = move |_| async move {
-                tokio::time::sleep(LOAD).await;
+                takes(LOAD).await;
                 source.down()
             };
             cache.get_or_load("k", loader).await
@@ -285,7 +290,7 @@ async fn case_32_a_panic_is_an_error_for_all_who_joined_and_the_key_works_afterw
             tokio::spawn(async move {
                 let loader = move |_| async move {
                     if after_an_await {
-                        tokio::time::sleep(LOAD).await;
+                        takes(LOAD).await;
                     }
                     if true {
                         panic!("a loader panics on purpose");

@@ -8,9 +8,9 @@ use cache_core::{
     mins, secs,
 };
 use cache_testkit::chaos::Plan;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use super::{Dropped, Fixture, options, settle, short};
+use super::{Dropped, Fixture, options, pass, settle, short, takes};
 
 /// One call whose loader brings 2 after `span`, and how long it took.
 async fn slow(
@@ -22,7 +22,7 @@ async fn slow(
     let start = Instant::now();
     let loader = move |_| async move {
         source.asked();
-        sleep(span).await;
+        takes(span).await;
         LoaderOutcome::value(2u64)
     };
     let loaded = t.cache.load("k", options, loader).await;
@@ -115,14 +115,14 @@ async fn case_14_a_load_that_ends_after_its_soft_timeout_replaces_the_value() {
         short(&slow(&t, &soft, secs(2)).await.0.unwrap()),
         (Some(1), LoadStatus::Stale)
     );
-    sleep(secs(2)).await;
+    pass(secs(2)).await;
     assert_eq!(t.get().await, Some(2));
     // And after a hard one.
     t.clock.advance(mins(10));
     let hard = options(|o| o.hard_timeout(secs(1)));
     let error = slow(&t, &hard, secs(2)).await.0.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    sleep(secs(2)).await;
+    pass(secs(2)).await;
     assert_eq!(t.get().await, Some(2));
 }
 
@@ -160,7 +160,7 @@ async fn case_16_one_impatient_caller_does_not_cancel_the_load_of_another() {
     let cache = t.cache.clone();
     let patient = tokio::spawn(async move {
         let loader = |_| async {
-            sleep(secs(2)).await;
+            takes(secs(2)).await;
             LoaderOutcome::value(2u64)
         };
         cache.get_or_load("k", loader).await
@@ -183,7 +183,7 @@ async fn case_17_a_loader_that_never_returns_frees_its_key_and_a_late_result_is_
     let load = t.cache.load("k", &bounded, move |_| async move {
         let _guard = guard;
         // Late, and not never: what it brings must not be stored.
-        sleep(secs(6)).await;
+        takes(secs(6)).await;
         LoaderOutcome::value(2u64)
     });
     assert_eq!(short(&load.await.unwrap()), (Some(1), LoadStatus::Stale));
@@ -197,7 +197,7 @@ async fn case_17_a_loader_that_never_returns_frees_its_key_and_a_late_result_is_
     t.clock.advance(secs(30));
     let loaded = t.got(&bounded, LoaderOutcome::value(3)).await;
     assert_eq!(loaded, (Some(3), LoadStatus::Loaded));
-    sleep(secs(10)).await;
+    pass(secs(10)).await;
     assert_eq!(t.get().await, Some(3));
 }
 
@@ -209,7 +209,7 @@ async fn case_18_a_caller_that_leaves_returns_promptly_and_nothing_is_stored_for
     let call = timeout(secs(1), slow(&t, &options, secs(2)));
     assert!(call.await.is_err());
     assert_eq!(start.elapsed(), secs(1));
-    sleep(secs(5)).await;
+    pass(secs(5)).await;
     assert_eq!(t.get().await, None);
     assert_eq!(t.chaos.calls_of(Operation::Set), 0);
 }
@@ -249,11 +249,11 @@ async fn case_20_what_a_loader_decides_in_the_background_is_honoured() {
     t.put_stale(1).await;
     let soft = options(|o| o.soft_timeout(millis(100)));
     let load = t.cache.load("k", &soft, |_| async {
-        sleep(secs(2)).await;
+        takes(secs(2)).await;
         LoaderOutcome::value_for(2u64, Ttl::new(secs(5)).expect("a time to live"))
     });
     assert_eq!(short(&load.await.unwrap()), (Some(1), LoadStatus::Stale));
-    sleep(secs(2)).await;
+    pass(secs(2)).await;
     t.clock.advance(secs(5) - millis(1));
     assert_eq!(t.get().await, Some(2));
     t.clock.advance(millis(1));
@@ -316,7 +316,7 @@ async fn case_17_a_hung_load_of_a_hot_key_ends_at_its_bound() {
     let calls = (0..20u64).map(|call| {
         let (cache, options, source) = (t.cache.clone(), options.clone(), t.source.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(millis(50) * u32::try_from(call).unwrap()).await;
+            takes(millis(50) * u32::try_from(call).unwrap()).await;
             let loader = move |_| async move {
                 source.asked();
                 if source.loads() == 1 {
