@@ -209,6 +209,11 @@ impl<V: Kept> Table<V> {
         Ok(answer)
     }
 
+    /// Removes the entry of `key`, if there is one.
+    pub fn remove(&self, key: &str) {
+        self.remove_if(key, |_| true);
+    }
+
     /// Removes what `condemn` says and returns how many entries that were.
     pub fn remove_all(&self, condemn: impl Fn(&str) -> bool) -> u64 {
         let mut removed = 0;

@@ -48,13 +48,6 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Before every other one.
-    #[cfg(feature = "decoded")]
-    pub(crate) const START: Self = Self {
-        wall: Timestamp::from_millis(0),
-        monotonic: Duration::ZERO,
-    };
-
     /// The gap since `earlier`: the longer of the two clocks' readings, never negative.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -91,6 +91,21 @@ impl ErrorKind {
         }
     }
 
+    /// Trouble of a backend, as opposed to a mistake of the caller, an entry that is not what was
+    /// expected, or a shutdown.
+    pub(crate) fn is_trouble(self) -> bool {
+        matches!(
+            self,
+            Self::Configuration
+                | Self::Connection
+                | Self::Timeout
+                | Self::Throttled
+                | Self::Overloaded
+                | Self::Rejected
+                | Self::Backend
+        )
+    }
+
     fn is_transient(self) -> bool {
         matches!(
             self,

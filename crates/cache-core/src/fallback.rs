@@ -2,15 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::error::{CacheError, ConfigurationError, ConfigurationErrors, Operation, Result};
+use crate::error::{CacheError, ConfigurationError, ConfigurationErrors, Result};
 use crate::key::CacheKey;
-use crate::layer::{FirstError, Layer, LayerStatus, is_trouble};
+use crate::layer::{FirstError, Front, Layer, LayerStatus, is_trouble};
 use crate::observer::{Event, Observers};
-use crate::stats::StorageCounters;
-use crate::storage::{CacheStorage, StorageInfo};
+use crate::storage::CacheStorage;
 use crate::ttl::Ttl;
 
 mod batches;
@@ -73,13 +71,11 @@ mod writes;
 /// ```
 pub struct FallbackStorage {
     layers: Vec<Layer>,
-    info: StorageInfo,
+    front: Front,
     write_all: bool,
     fallback_ttl: Ttl,
     counters_in: usize,
     observers: Observers,
-    counters: StorageCounters,
-    is_closed: AtomicBool,
 }
 
 /// A fallback in the making; see [`FallbackStorage::builder`].
@@ -136,20 +132,6 @@ impl FallbackStorage {
     #[must_use]
     pub fn layers(&self) -> Vec<LayerStatus> {
         self.layers.iter().map(Layer::status).collect()
-    }
-
-    /// Refuses a call after a shutdown, which counts as an error.
-    fn check_open(&self, operation: Operation) -> Result<()> {
-        let outcome = self.refuse_closed(operation);
-        self.counters.other(&outcome);
-        outcome
-    }
-
-    fn refuse_closed(&self, operation: Operation) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(CacheError::closed(self.info.backend, operation));
-        }
-        Ok(())
     }
 
     /// Tells that the layer at `position` was in trouble, if there is one after it.
@@ -291,22 +273,17 @@ impl FallbackBuilder {
     fn finish(self, fallback_ttl: Ttl) -> FallbackStorage {
         let mut info = self.layers[0].info().clone();
         for layer in &self.layers[1..] {
-            let other = layer.info();
-            info.max_key_bytes = info.max_key_bytes.min(other.max_key_bytes);
-            info.in_process &= other.in_process;
-            info.ttl_resolution = info.ttl_resolution.max(other.ttl_resolution);
+            info.narrow(layer.info());
         }
         let capacity = self.journal_capacity;
         let layer = |storage| Layer::new(storage, capacity);
         FallbackStorage {
             layers: self.layers.into_iter().map(layer).collect(),
-            info,
+            front: Front::new(info),
             write_all: self.write_all,
             fallback_ttl,
             counters_in: self.counters_in,
             observers: self.observers,
-            counters: StorageCounters::default(),
-            is_closed: AtomicBool::new(false),
         }
     }
 }

@@ -103,8 +103,8 @@ impl<F: Send + Sync> Fills<F> {
         }
     }
 
-    /// Runs `store`, which must not wait and knows nothing of locks, unless the fill is doomed.
-    /// For what is stored in this process.
+    /// Runs `store`, which must neither wait nor come back here, unless the fill is doomed. For what
+    /// is stored in this process.
     pub(crate) fn store_at_once(&self, key: &CacheKey, fill: &Fill<F>, store: impl FnOnce()) {
         let shard = self.shard(key);
         if !fill.is_doomed() {
@@ -114,8 +114,8 @@ impl<F: Send + Sync> Fills<F> {
     }
 
     /// Tells that the value of `fill` was stored: the other fills under way, which may have read
-    /// what was there before, will store nothing. Runs `then` with that, which must not wait and
-    /// knows nothing of locks. Neither happens if the fill is doomed itself.
+    /// what was there before, will store nothing. Runs `then` with that, which must neither
+    /// wait nor come back here. Neither happens if the fill is doomed itself.
     #[cfg(feature = "decoded")]
     pub(crate) fn overtake(&self, key: &CacheKey, fill: &Fill<F>, then: impl FnOnce()) {
         let shard = self.shard(key);

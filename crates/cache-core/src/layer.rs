@@ -14,8 +14,10 @@ use crate::storage::CacheStorage;
 use crate::ttl::{Expiry, TimeLeft};
 
 mod drain;
+mod front;
 mod journal;
 
+pub(crate) use front::Front;
 use journal::Journal;
 
 /// What is known about one storage of a fallback.
@@ -152,19 +154,14 @@ impl Layer {
     }
 }
 
-/// Trouble of a backend, as opposed to a mistake of the caller, an entry that is not what was
-/// expected, or a shutdown.
 pub(crate) fn is_trouble(error: &CacheError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Configuration
-            | ErrorKind::Connection
-            | ErrorKind::Timeout
-            | ErrorKind::Throttled
-            | ErrorKind::Overloaded
-            | ErrorKind::Rejected
-            | ErrorKind::Backend
-    )
+    error.kind().is_trouble()
+}
+
+/// Whether a storage that refused for this kind of reason may still have the entry. One that was
+/// shut down by itself may.
+pub(crate) fn is_left_behind(error: &CacheError) -> bool {
+    is_trouble(error) || error.kind() == ErrorKind::Closed
 }
 
 /// The first error of a call, and whether any of its attempts may have happened.

@@ -66,8 +66,7 @@ impl<T> Lookup<T> {
             created_at,
             ..
         } = *entry;
-        let is_stale = matches!(expires_at, Expiry::At(end) if end <= now());
-        let status = if is_stale {
+        let status = if expires_at.has_passed(&now) {
             LookupStatus::Stale
         } else {
             LookupStatus::Fresh

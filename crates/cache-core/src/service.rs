@@ -768,12 +768,7 @@ impl CacheService {
     fn reads_as_miss(&self, error: &CacheError) -> bool {
         let is_miss = self.shared.on_trouble == OnTrouble::Miss && is_trouble(error.kind());
         if is_miss {
-            self.shared
-                .counters
-                .degraded
-                .fetch_add(1, Ordering::Relaxed);
-            let reason = error.code();
-            self.shared.observers.tell(&Event::Degraded { reason });
+            self.is_degraded(error);
         }
         is_miss
     }
@@ -794,17 +789,7 @@ impl fmt::Debug for CacheService {
 
 /// Trouble of the backend or its entries, as opposed to a mistake of the caller or a shutdown.
 pub(crate) fn is_trouble(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Configuration
-            | ErrorKind::Connection
-            | ErrorKind::Timeout
-            | ErrorKind::Serialization
-            | ErrorKind::Throttled
-            | ErrorKind::Overloaded
-            | ErrorKind::Rejected
-            | ErrorKind::Backend
-    )
+    kind.is_trouble() || kind == ErrorKind::Serialization
 }
 
 /// A value that records no codec: JSON text, a counter, or somebody else's bytes. A binary codec

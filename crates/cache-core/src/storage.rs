@@ -371,6 +371,13 @@ impl StorageInfo {
         self
     }
 
+    /// Takes on the stricter limits of another storage behind the same front.
+    pub(crate) fn narrow(&mut self, other: &Self) {
+        self.max_key_bytes = self.max_key_bytes.min(other.max_key_bytes);
+        self.ttl_resolution = self.ttl_resolution.max(other.ttl_resolution);
+        self.in_process &= other.in_process;
+    }
+
     /// Refuses a key that breaks the rules, for use at the head of every storage method.
     ///
     /// # Errors

@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::entry::NewEntry;
 use crate::error::{CacheError, Operation, Result};
 use crate::fills::Fills;
 use crate::key::CacheKey;
+use crate::layer::Front;
 use crate::observer::{Event, Observers};
-use crate::stats::StorageCounters;
-use crate::storage::{CacheStorage, StorageInfo};
+use crate::storage::CacheStorage;
 
 mod access;
 mod batches;
@@ -108,12 +107,10 @@ pub struct TieredStorage {
 /// What all views of the same tiers have in common.
 struct Shared {
     tiers: Vec<Tier>,
-    info: StorageInfo,
+    front: Front,
     counters_in: usize,
     observers: Observers,
     fills: Fills<()>,
-    counters: StorageCounters,
-    is_closed: AtomicBool,
 }
 
 impl TieredStorage {
@@ -187,30 +184,16 @@ impl TieredStorage {
         others.collect()
     }
 
-    /// Refuses a call after a shutdown, which counts as an error.
-    fn check_open(&self, operation: Operation) -> Result<()> {
-        let outcome = self.refuse_closed(operation);
-        self.shared.counters.other(&outcome);
-        outcome
-    }
-
-    fn refuse_closed(&self, operation: Operation) -> Result<()> {
-        if self.shared.is_closed.load(Ordering::Acquire) {
-            return Err(CacheError::closed(self.shared.info.backend, operation));
-        }
-        Ok(())
-    }
-
     /// Refuses a key before anything is sent or remembered.
     fn check_key(&self, operation: Operation, key: &CacheKey) -> Result<()> {
-        let checked = self.shared.info.check_key(key);
+        let checked = self.shared.front.info.check_key(key);
         checked.map_err(|error| error.with_operation(operation).with_key(key))
     }
 
     /// Refuses what the last tier would refuse, before anything is sent or remembered.
     fn check_entry(&self, operation: Operation, key: &CacheKey, entry: &NewEntry) -> Result<()> {
         self.check_key(operation, key)?;
-        let checked = self.shared.info.check_value(&entry.value);
+        let checked = self.shared.front.info.check_value(&entry.value);
         checked.map_err(|error| error.with_operation(operation).with_key(key))
     }
 

@@ -114,7 +114,12 @@ impl Expiry {
     /// Whether the entry is past its time to live at `now`.
     #[must_use]
     pub fn is_past(self, now: Timestamp) -> bool {
-        matches!(self, Self::At(end) if end <= now)
+        self.has_passed(|| now)
+    }
+
+    /// The same, with a clock that is read only where there is an end to compare with.
+    pub(crate) fn has_passed(self, now: impl FnOnce() -> Timestamp) -> bool {
+        matches!(self, Self::At(end) if end <= now())
     }
 }
 

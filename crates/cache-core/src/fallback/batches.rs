@@ -31,9 +31,9 @@ impl FallbackStorage {
         key: &CacheKey,
         entry: &NewEntry,
     ) -> Result<()> {
-        let checked = self.info.check_key(key);
+        let checked = self.front.info.check_key(key);
         checked
-            .and_then(|()| self.info.check_value(&entry.value))
+            .and_then(|()| self.front.info.check_value(&entry.value))
             .map_err(|error| error.with_operation(operation).with_key(key))
     }
 

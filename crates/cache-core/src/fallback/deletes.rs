@@ -14,7 +14,7 @@ impl FallbackStorage {
     ///
     /// No layer acknowledged it.
     pub async fn delete_report(&self, key: &CacheKey) -> Result<DeleteReport> {
-        self.refuse_closed(Operation::Delete)?;
+        self.front.refuse_closed(Operation::Delete)?;
         self.end(key, 0..self.layers.len(), |storage, key| {
             storage.delete(key)
         })

@@ -1,7 +1,6 @@
 //! The contract, over several layers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,26 +9,17 @@ use futures_util::future::join_all;
 use super::writes::any;
 use super::{FallbackStorage, FirstError};
 use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
-use crate::error::{CacheError, Operation, Result};
+use crate::error::{Operation, Result};
 use crate::key::CacheKey;
 use crate::storage::{CacheStorage, Shard, StorageInfo};
 use crate::tiered::TierAccess;
 use crate::ttl::{TimeLeft, Ttl};
 
-impl FallbackStorage {
-    fn closed(&self, operation: Operation, keys: usize) -> Option<Vec<CacheError>> {
-        let refused = self.refuse_closed(operation);
-        let error = refused.clone().err()?;
-        (0..keys).for_each(|_| self.counters.other(&refused));
-        Some(vec![error; keys])
-    }
-}
-
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl CacheStorage for FallbackStorage {
     fn info(&self) -> &StorageInfo {
-        &self.info
+        &self.front.info
     }
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
@@ -37,7 +27,7 @@ impl CacheStorage for FallbackStorage {
     }
 
     fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        self.front.is_closed()
     }
 
     fn with_tiers(&self, _: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
@@ -45,96 +35,96 @@ impl CacheStorage for FallbackStorage {
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
-        self.check_open(Operation::Get)?;
+        self.front.check_open(Operation::Get)?;
         let outcome = self
             .first(key, |layer| async move {
                 let found = layer.storage().get(key).await?;
                 Ok(layer.judged(key, found))
             })
             .await;
-        self.counters.read(&outcome);
+        self.front.counters.read(&outcome);
         outcome
     }
 
     async fn get_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
-        if let Some(errors) = self.closed(Operation::GetMany, keys.len()) {
-            return errors.into_iter().map(Err).collect();
+        if let Some(refused) = self.front.closed(Operation::GetMany, keys.len()) {
+            return refused;
         }
         let outcomes = self
             .first_of_each(keys, |storage, keys| storage.get_many(keys))
             .await;
         outcomes
             .iter()
-            .for_each(|outcome| self.counters.read(outcome));
+            .for_each(|outcome| self.front.counters.read(outcome));
         outcomes
     }
 
     async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
-        self.check_open(Operation::Lookup)?;
+        self.front.check_open(Operation::Lookup)?;
         let outcome = self
             .first(key, |layer| async move {
                 let found = layer.storage().lookup(key).await?;
                 Ok(layer.judged(key, found))
             })
             .await;
-        self.counters.read(&outcome);
+        self.front.counters.read(&outcome);
         outcome
     }
 
     async fn lookup_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
-        if let Some(errors) = self.closed(Operation::LookupMany, keys.len()) {
-            return errors.into_iter().map(Err).collect();
+        if let Some(refused) = self.front.closed(Operation::LookupMany, keys.len()) {
+            return refused;
         }
         let outcomes = self
             .first_of_each(keys, |storage, keys| storage.lookup_many(keys))
             .await;
         outcomes
             .iter()
-            .for_each(|outcome| self.counters.read(outcome));
+            .for_each(|outcome| self.front.counters.read(outcome));
         outcomes
     }
 
     async fn set(&self, key: &CacheKey, entry: NewEntry, condition: Condition) -> Result<bool> {
-        self.check_open(Operation::Set)?;
+        self.front.check_open(Operation::Set)?;
         let outcome = match condition {
             Condition::Always if self.write_all => self.set_all(key, &entry).await,
             Condition::Always => self.set_first(key, entry).await,
             condition => self.set_if(key, entry, condition).await,
         };
-        self.counters.conditional_write(&outcome);
+        self.front.counters.conditional_write(&outcome);
         outcome
     }
 
     async fn set_many(&self, entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
-        if let Some(errors) = self.closed(Operation::SetMany, entries.len()) {
-            return errors.into_iter().map(Err).collect();
+        if let Some(refused) = self.front.closed(Operation::SetMany, entries.len()) {
+            return refused;
         }
         let outcomes = self.set_each(entries).await;
         outcomes
             .iter()
-            .for_each(|outcome| self.counters.write(outcome));
+            .for_each(|outcome| self.front.counters.write(outcome));
         outcomes
     }
 
     async fn delete(&self, key: &CacheKey) -> Result<bool> {
         let report = self.delete_report(key).await;
-        self.counters.delete(&report);
+        self.front.counters.delete(&report);
         report.map(|report| report.existed)
     }
 
     async fn delete_many(&self, keys: &[CacheKey]) -> Vec<Result<()>> {
-        if let Some(errors) = self.closed(Operation::DeleteMany, keys.len()) {
-            return errors.into_iter().map(Err).collect();
+        if let Some(refused) = self.front.closed(Operation::DeleteMany, keys.len()) {
+            return refused;
         }
         let outcomes = self.delete_all(keys).await;
         outcomes
             .iter()
-            .for_each(|outcome| self.counters.delete(outcome));
+            .for_each(|outcome| self.front.counters.delete(outcome));
         outcomes
     }
 
     async fn compare_and_delete(&self, key: &CacheKey, expected: &[u8]) -> Result<bool> {
-        self.check_open(Operation::CompareAndDelete)?;
+        self.front.check_open(Operation::CompareAndDelete)?;
         let outcome = async {
             let layer = self.only(key).await?;
             let is_deleted = layer.storage().compare_and_delete(key, expected).await?;
@@ -147,54 +137,54 @@ impl CacheStorage for FallbackStorage {
             Ok(is_deleted)
         };
         let outcome = outcome.await;
-        self.counters.conditional_delete(&outcome);
+        self.front.counters.conditional_delete(&outcome);
         outcome
     }
 
     async fn has(&self, key: &CacheKey) -> Result<bool> {
-        self.check_open(Operation::Has)?;
+        self.front.check_open(Operation::Has)?;
         let outcome = self.first(key, |layer| layer.has(key)).await;
-        self.counters.other(&outcome);
+        self.front.counters.other(&outcome);
         outcome
     }
 
     async fn expire(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
-        self.check_open(Operation::Expire)?;
+        self.front.check_open(Operation::Expire)?;
         let outcome = if self.write_all {
             self.expire_all(key, ttl).await
         } else {
             self.expire_first(key, ttl).await
         };
-        self.counters.other(&outcome);
+        self.front.counters.other(&outcome);
         outcome
     }
 
     async fn expire_now(&self, key: &CacheKey) -> Result<bool> {
-        self.check_open(Operation::ExpireNow)?;
+        self.front.check_open(Operation::ExpireNow)?;
         let all = 0..self.layers.len();
         let outcome = self
             .end(key, all, |storage, key| storage.expire_now(key))
             .await;
-        self.counters.other(&outcome);
+        self.front.counters.other(&outcome);
         outcome.map(|report| report.existed)
     }
 
     async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
-        self.check_open(Operation::GetTtl)?;
+        self.front.check_open(Operation::GetTtl)?;
         let outcome = self.first(key, |layer| layer.time_left(key)).await;
-        self.counters.other(&outcome);
+        self.front.counters.other(&outcome);
         outcome
     }
 
     async fn increment(&self, key: &CacheKey, delta: i64, ttl: Ttl) -> Result<Counter> {
-        self.check_open(Operation::Increment)?;
+        self.front.check_open(Operation::Increment)?;
         let outcome = self.increment_once(key, delta, ttl).await;
-        self.counters.write(&outcome);
+        self.front.counters.write(&outcome);
         outcome
     }
 
     async fn clear(&self, scope: &ClearScope) -> Result<Cleared> {
-        self.check_open(Operation::Clear)?;
+        self.front.check_open(Operation::Clear)?;
         let cleared = join_all(self.layers.iter().map(|layer| layer.storage().clear(scope))).await;
         let is_everywhere = cleared
             .iter()
@@ -210,7 +200,7 @@ impl CacheStorage for FallbackStorage {
                 Err(failed.into_error())
             }
         };
-        self.counters.other(&outcome);
+        self.front.counters.other(&outcome);
         outcome
     }
 
@@ -220,19 +210,19 @@ impl CacheStorage for FallbackStorage {
             entries: first.entries,
             bytes: first.bytes,
             evictions: first.evictions,
-            ..self.counters.snapshot()
+            ..self.front.counters.snapshot()
         }
     }
 
     async fn ping(&self) -> Result<()> {
-        self.check_open(Operation::Ping)?;
+        self.front.check_open(Operation::Ping)?;
         let answers = join_all(self.layers.iter().map(|layer| layer.storage().ping())).await;
         self.tell_first_trouble(&answers);
         any(answers)
     }
 
     async fn shutdown(&self, budget: Duration) -> Result<()> {
-        self.is_closed.store(true, Ordering::Release);
+        self.front.close();
         let ends = self
             .layers
             .iter()

@@ -1,7 +1,7 @@
 //! Deleting what a layer missed before it is used again.
 
 use super::journal::Missed;
-use super::{Layer, is_trouble};
+use super::{Layer, is_left_behind};
 use crate::error::{CacheError, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::storage::Shard;
@@ -95,7 +95,7 @@ async fn delete_all(layer: &Layer, waiting: &[Missed]) -> Result<()> {
 /// A key that the layer refuses cannot be in it.
 fn settled(outcome: Result<()>) -> Result<()> {
     match outcome {
-        Err(error) if is_trouble(&error) || error.kind() == ErrorKind::Closed => Err(error),
+        Err(error) if is_left_behind(&error) => Err(error),
         _ => Ok(()),
     }
 }

@@ -193,12 +193,14 @@ impl CacheService {
         }
         let key = self.key(key);
         self.check(&key)?;
-        let reading = AloneReading::begin(self, &key);
+        let reading = self
+            .keeps_decoded()
+            .then(|| AloneReading::begin(self, &key));
         let read = self.read_for_load(&key, &self.shared.load_options).await;
         let entry = read.as_ref().ok().and_then(Option::as_ref).cloned();
         let lookup: Lookup<T> = self.judge(&key, read, Operation::Get, || self.now())?;
         let value = lookup.into_fresh().map(Arc::new);
-        if let (Some(value), Some(entry)) = (&value, entry) {
+        if let (Some(reading), Some(value), Some(entry)) = (reading, &value, entry) {
             let shared = Arc::<T>::clone(value);
             let held = Held::read(shared, &entry, self.inner().info().backend);
             self.keep_decoded(&key, &reading.fill, &held, entry.value.len());
@@ -316,7 +318,7 @@ impl CacheService {
     async fn at_hand<T: Loadable>(&self, key: &CacheKey) -> Result<Arc<T>, Result<Option<Entry>>> {
         let read = self.inner().get(key).await;
         let is_hit = |entry: &Entry| {
-            entry.codec != Some(CodecId::Absent) && !entry.expires_at.is_past(self.now())
+            entry.codec != Some(CodecId::Absent) && !entry.expires_at.has_passed(|| self.now())
         };
         let hit = read.as_ref().ok().and_then(Option::as_ref);
         let Some(value) = hit
@@ -342,8 +344,8 @@ impl CacheService {
         Ok(Held::read(Arc::new(value), entry, backend))
     }
 
-    /// Trouble of the storage that callers are not to see.
-    fn is_degraded(&self, error: &CacheError) {
+    /// Counts and tells trouble of the storage that callers do not see.
+    pub(super) fn is_degraded(&self, error: &CacheError) {
         self.count(|counters| &counters.degraded);
         let reason = error.code();
         self.observers().tell(&Event::Degraded { reason });
@@ -448,7 +450,7 @@ impl CacheService {
         }
     }
 
-    fn count(&self, which: fn(&Counters) -> &AtomicU64) {
+    pub(super) fn count(&self, which: fn(&Counters) -> &AtomicU64) {
         which(&self.shared.counters).fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -1,13 +1,12 @@
 //! Writes of many keys.
 
-use super::ends::is_left_behind;
 use super::owed::Owed;
 use super::{TieredStorage, is_number};
 use crate::entry::NewEntry;
 use crate::error::{Operation, Result};
 use crate::fills::Writing;
 use crate::key::CacheKey;
-use crate::layer::last_of_each;
+use crate::layer::{is_left_behind, last_of_each};
 
 type Entries = [(CacheKey, NewEntry)];
 

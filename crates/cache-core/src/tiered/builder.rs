@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::access::Access;
@@ -10,9 +9,8 @@ use super::tier::Tier;
 use super::{Shared, TieredStorage};
 use crate::error::{ConfigurationError, ConfigurationErrors, Result};
 use crate::fills::Fills;
-use crate::layer::Layer;
+use crate::layer::{Front, Layer};
 use crate::observer::Observers;
-use crate::stats::StorageCounters;
 use crate::storage::{CacheStorage, StorageInfo};
 use crate::ttl::Ttl;
 
@@ -174,12 +172,10 @@ impl TieredBuilder {
             access: Access::to_all(tiers.len()),
             shared: Arc::new(Shared {
                 tiers,
-                info,
+                front: Front::new(info),
                 counters_in,
                 observers: self.observers,
                 fills: Fills::new(),
-                counters: StorageCounters::default(),
-                is_closed: AtomicBool::new(false),
             }),
         }
     }
@@ -190,10 +186,7 @@ impl TieredBuilder {
         let of = |position: usize| self.tiers[position].0.info();
         let mut info = of(self.tiers.len() - 1).clone();
         for (storage, _) in &self.tiers {
-            let other = storage.info();
-            info.max_key_bytes = info.max_key_bytes.min(other.max_key_bytes);
-            info.in_process &= other.in_process;
-            info.ttl_resolution = info.ttl_resolution.max(other.ttl_resolution);
+            info.narrow(storage.info());
         }
         info.max_value_bytes = info.max_value_bytes.min(of(counters_in).max_value_bytes);
         info

@@ -2,10 +2,10 @@
 
 use super::TieredStorage;
 use super::owed::Owed;
-use crate::error::{CacheError, ErrorKind, Operation, Result};
+use crate::error::{Operation, Result};
 use crate::fallback::DeleteReport;
 use crate::key::CacheKey;
-use crate::layer::{End, is_trouble};
+use crate::layer::{End, is_left_behind};
 use crate::ttl::{TimeLeft, Ttl};
 
 impl TieredStorage {
@@ -17,7 +17,7 @@ impl TieredStorage {
     /// The last tier missed it, and the error says why. The others have been asked all the same, and
     /// the entry is not read any more by this process, unless it is written again.
     pub async fn delete_report(&self, key: &CacheKey) -> Result<DeleteReport> {
-        self.refuse_closed(Operation::Delete)?;
+        self.shared.front.refuse_closed(Operation::Delete)?;
         self.end(Operation::Delete, key, |storage, key| storage.delete(key))
             .await
     }
@@ -178,10 +178,4 @@ impl TieredStorage {
         }
         Ok(was_there)
     }
-}
-
-/// Whether a tier that refused for this kind of reason may still have the entry. A tier that was
-/// shut down by itself may.
-pub(super) fn is_left_behind(error: &CacheError) -> bool {
-    is_trouble(error) || error.kind() == ErrorKind::Closed
 }

@@ -1,7 +1,6 @@
 //! The contract, over several tiers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,20 +8,13 @@ use futures_util::future::join_all;
 
 use super::{TierAccess, TieredStorage};
 use crate::entry::{ClearScope, Cleared, Condition, Counter, Entry, NewEntry, StorageStats};
-use crate::error::{CacheError, Operation, Result};
+use crate::error::{Operation, Result};
 use crate::key::CacheKey;
 use crate::layer::FirstError;
 use crate::storage::{CacheStorage, Shard, StorageInfo};
 use crate::ttl::{TimeLeft, Ttl};
 
 impl TieredStorage {
-    fn closed(&self, operation: Operation, keys: usize) -> Option<Vec<CacheError>> {
-        let refused = self.refuse_closed(operation);
-        let error = refused.clone().err()?;
-        (0..keys).for_each(|_| self.shared.counters.other(&refused));
-        Some(vec![error; keys])
-    }
-
     /// Clears every tier, slowest first, so that none is filled from one that is not cleared yet.
     async fn clear_each(&self, scope: &ClearScope) -> Result<Cleared> {
         let _clearing = self.shared.fills.clear(scope).await;
@@ -52,7 +44,7 @@ impl TieredStorage {
 #[deny(clippy::missing_trait_methods)]
 impl CacheStorage for TieredStorage {
     fn info(&self) -> &StorageInfo {
-        &self.shared.info
+        &self.shared.front.info
     }
 
     fn shard(&self, key: &CacheKey) -> Option<Shard> {
@@ -60,7 +52,7 @@ impl CacheStorage for TieredStorage {
     }
 
     fn is_closed(&self) -> bool {
-        self.shared.is_closed.load(Ordering::Acquire)
+        self.shared.front.is_closed()
     }
 
     fn with_tiers(&self, access: &TierAccess) -> Result<Option<Arc<dyn CacheStorage>>> {
@@ -68,129 +60,129 @@ impl CacheStorage for TieredStorage {
     }
 
     async fn get(&self, key: &CacheKey) -> Result<Option<Entry>> {
-        self.check_open(Operation::Get)?;
+        self.shared.front.check_open(Operation::Get)?;
         let outcome = self.read(key, false).await;
-        self.shared.counters.read(&outcome);
+        self.shared.front.counters.read(&outcome);
         outcome
     }
 
     async fn get_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
-        if let Some(errors) = self.closed(Operation::GetMany, keys.len()) {
-            return errors.into_iter().map(Err).collect();
+        if let Some(refused) = self.shared.front.closed(Operation::GetMany, keys.len()) {
+            return refused;
         }
         let outcomes = self.read_each(keys, false).await;
         outcomes
             .iter()
-            .for_each(|outcome| self.shared.counters.read(outcome));
+            .for_each(|outcome| self.shared.front.counters.read(outcome));
         outcomes
     }
 
     async fn lookup(&self, key: &CacheKey) -> Result<Option<Entry>> {
-        self.check_open(Operation::Lookup)?;
+        self.shared.front.check_open(Operation::Lookup)?;
         let outcome = self.read(key, true).await;
-        self.shared.counters.read(&outcome);
+        self.shared.front.counters.read(&outcome);
         outcome
     }
 
     async fn lookup_many(&self, keys: &[CacheKey]) -> Vec<Result<Option<Entry>>> {
-        if let Some(errors) = self.closed(Operation::LookupMany, keys.len()) {
-            return errors.into_iter().map(Err).collect();
+        if let Some(refused) = self.shared.front.closed(Operation::LookupMany, keys.len()) {
+            return refused;
         }
         let outcomes = self.read_each(keys, true).await;
         outcomes
             .iter()
-            .for_each(|outcome| self.shared.counters.read(outcome));
+            .for_each(|outcome| self.shared.front.counters.read(outcome));
         outcomes
     }
 
     async fn set(&self, key: &CacheKey, entry: NewEntry, condition: Condition) -> Result<bool> {
-        self.check_open(Operation::Set)?;
+        self.shared.front.check_open(Operation::Set)?;
         let outcome = match condition {
             Condition::Always => self.set_always(key, &entry).await,
             condition => self.set_if(key, entry, condition).await,
         };
-        self.shared.counters.conditional_write(&outcome);
+        self.shared.front.counters.conditional_write(&outcome);
         outcome
     }
 
     async fn set_many(&self, entries: Vec<(CacheKey, NewEntry)>) -> Vec<Result<()>> {
-        if let Some(errors) = self.closed(Operation::SetMany, entries.len()) {
-            return errors.into_iter().map(Err).collect();
+        if let Some(refused) = self.shared.front.closed(Operation::SetMany, entries.len()) {
+            return refused;
         }
         let outcomes = self.set_each(entries).await;
         outcomes
             .iter()
-            .for_each(|outcome| self.shared.counters.write(outcome));
+            .for_each(|outcome| self.shared.front.counters.write(outcome));
         outcomes
     }
 
     async fn delete(&self, key: &CacheKey) -> Result<bool> {
         let report = self.delete_report(key).await;
-        self.shared.counters.delete(&report);
+        self.shared.front.counters.delete(&report);
         report.map(|report| report.existed)
     }
 
     async fn delete_many(&self, keys: &[CacheKey]) -> Vec<Result<()>> {
-        if let Some(errors) = self.closed(Operation::DeleteMany, keys.len()) {
-            return errors.into_iter().map(Err).collect();
+        if let Some(refused) = self.shared.front.closed(Operation::DeleteMany, keys.len()) {
+            return refused;
         }
         let outcomes = self.end_each(keys).await;
         outcomes
             .iter()
-            .for_each(|outcome| self.shared.counters.delete(outcome));
+            .for_each(|outcome| self.shared.front.counters.delete(outcome));
         outcomes
     }
 
     async fn compare_and_delete(&self, key: &CacheKey, expected: &[u8]) -> Result<bool> {
-        self.check_open(Operation::CompareAndDelete)?;
+        self.shared.front.check_open(Operation::CompareAndDelete)?;
         let outcome = self.delete_if(key, expected).await;
-        self.shared.counters.conditional_delete(&outcome);
+        self.shared.front.counters.conditional_delete(&outcome);
         outcome
     }
 
     async fn has(&self, key: &CacheKey) -> Result<bool> {
-        self.check_open(Operation::Has)?;
+        self.shared.front.check_open(Operation::Has)?;
         let outcome = self.has_anywhere(key).await;
-        self.shared.counters.other(&outcome);
+        self.shared.front.counters.other(&outcome);
         outcome
     }
 
     async fn expire(&self, key: &CacheKey, ttl: Ttl) -> Result<bool> {
-        self.check_open(Operation::Expire)?;
+        self.shared.front.check_open(Operation::Expire)?;
         let outcome = self.move_end(key, ttl).await;
-        self.shared.counters.other(&outcome);
+        self.shared.front.counters.other(&outcome);
         outcome
     }
 
     async fn expire_now(&self, key: &CacheKey) -> Result<bool> {
-        self.check_open(Operation::ExpireNow)?;
+        self.shared.front.check_open(Operation::ExpireNow)?;
         let outcome = self
             .end(Operation::ExpireNow, key, |storage, key| {
                 storage.expire_now(key)
             })
             .await;
-        self.shared.counters.other(&outcome);
+        self.shared.front.counters.other(&outcome);
         outcome.map(|report| report.existed)
     }
 
     async fn get_ttl(&self, key: &CacheKey) -> Result<TimeLeft> {
-        self.check_open(Operation::GetTtl)?;
+        self.shared.front.check_open(Operation::GetTtl)?;
         let outcome = self.time_left(key).await;
-        self.shared.counters.other(&outcome);
+        self.shared.front.counters.other(&outcome);
         outcome
     }
 
     async fn increment(&self, key: &CacheKey, delta: i64, ttl: Ttl) -> Result<Counter> {
-        self.check_open(Operation::Increment)?;
+        self.shared.front.check_open(Operation::Increment)?;
         let outcome = self.increment_once(key, delta, ttl).await;
-        self.shared.counters.write(&outcome);
+        self.shared.front.counters.write(&outcome);
         outcome
     }
 
     async fn clear(&self, scope: &ClearScope) -> Result<Cleared> {
-        self.check_open(Operation::Clear)?;
+        self.shared.front.check_open(Operation::Clear)?;
         let outcome = self.clear_each(scope).await;
-        self.shared.counters.other(&outcome);
+        self.shared.front.counters.other(&outcome);
         outcome
     }
 
@@ -202,12 +194,12 @@ impl CacheStorage for TieredStorage {
             entries: last.entries,
             bytes: last.bytes,
             evictions: stats.iter().map(|tier| tier.evictions).sum(),
-            ..self.shared.counters.snapshot()
+            ..self.shared.front.counters.snapshot()
         }
     }
 
     async fn ping(&self) -> Result<()> {
-        self.check_open(Operation::Ping)?;
+        self.shared.front.check_open(Operation::Ping)?;
         let tiers = self.shared.tiers.iter();
         let answers = join_all(tiers.map(|tier| tier.storage().ping())).await;
         let mut last = Ok(());
@@ -219,12 +211,12 @@ impl CacheStorage for TieredStorage {
             }
             last = answer;
         }
-        self.shared.counters.other(&last);
+        self.shared.front.counters.other(&last);
         last
     }
 
     async fn shutdown(&self, budget: Duration) -> Result<()> {
-        self.shared.is_closed.store(true, Ordering::Release);
+        self.shared.front.close();
         let tiers = self.shared.tiers.iter();
         let ends = join_all(tiers.map(|tier| tier.storage().shutdown(budget))).await;
         ends.into_iter().collect()

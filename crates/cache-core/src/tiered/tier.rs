@@ -80,8 +80,8 @@ impl Tier {
         }
     }
 
-    /// Whether a call costs no I/O.
-    pub(super) fn is_in_process(&self) -> bool {
+    /// Whether nobody else can write to it.
+    pub(super) fn is_private(&self) -> bool {
         let info = self.storage().info();
         info.address.is_none() && info.patience.is_none()
     }
@@ -92,10 +92,7 @@ impl Tier {
     }
 
     pub(super) fn is_fresh(&self, entry: &Entry) -> bool {
-        match entry.expires_at {
-            Expiry::At(end) => end > self.layer.wall(),
-            Expiry::Never | Expiry::AtServer => true,
-        }
+        !entry.expires_at.has_passed(|| self.layer.wall())
     }
 
     /// A time to live, at most the cap of this tier.

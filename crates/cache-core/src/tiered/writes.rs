@@ -1,12 +1,12 @@
 //! Writes of one key.
 
-use super::ends::is_left_behind;
 use super::owed::Owed;
 use super::tier::Tier;
 use super::{TieredStorage, is_number};
 use crate::entry::{Condition, Counter, NewEntry};
 use crate::error::{CacheError, ErrorKind, Operation, Result};
 use crate::key::CacheKey;
+use crate::layer::is_left_behind;
 use crate::ttl::Ttl;
 
 impl TieredStorage {
@@ -136,7 +136,7 @@ impl TieredStorage {
         if is_old {
             // Copies of another value went when the counter was started; those of this process may
             // be older than that if another one started it.
-            let is_near = |position: &usize| self.tier(*position).is_in_process();
+            let is_near = |position: &usize| self.tier(*position).is_private();
             others.retain(is_near);
         }
         self.follow(key, &counter, counter.is_ok(), &others, &mut owed)

@@ -249,10 +249,10 @@ impl<'a> Call<'a> {
     fn fresh(&self, held: Held, wants_load: bool) -> Found {
         self.service.count(|counters| &counters.hits);
         if wants_load {
-            return Found::load(Some(held), LoadReason::Refresh);
+            return Found::load(held, LoadReason::Refresh);
         }
         if self.is_due(&held) {
-            return Found::load(Some(held), LoadReason::Eager);
+            return Found::load(held, LoadReason::Eager);
         }
         Found::Over(Done::Read(held, None))
     }
@@ -260,13 +260,13 @@ impl<'a> Call<'a> {
     fn stale(&self, held: Held, wants_load: bool) -> Found {
         self.service.count(|counters| &counters.stale);
         if wants_load {
-            return Found::load(Some(held), LoadReason::Refresh);
+            return Found::load(held, LoadReason::Refresh);
         }
         match self.service.throttled(self.key) {
             Some(throttled) if self.options.allow_stale => {
                 Found::Over(Done::Read(held, Some(throttled.error)))
             }
-            _ => Found::load(Some(held), LoadReason::Expired),
+            _ => Found::load(held, LoadReason::Expired),
         }
     }
 
@@ -396,9 +396,9 @@ impl<'a> Call<'a> {
 }
 
 impl Found {
-    fn load(existing: Option<Held>, reason: LoadReason) -> Self {
+    fn load(existing: Held, reason: LoadReason) -> Self {
         Self::Load {
-            existing,
+            existing: Some(existing),
             reason,
             trouble: None,
         }

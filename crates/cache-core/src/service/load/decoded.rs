@@ -8,7 +8,7 @@ use super::held::{AnyValue, Held};
 use crate::bounded::{Change, Kept, Table};
 use crate::clock::{Moment, Timestamp};
 use crate::entry::ClearScope;
-use crate::error::{ConfigurationError, TtlError};
+use crate::error::ConfigurationError;
 use crate::key::CacheKey;
 use crate::ttl::{Expiry, Ttl, secs};
 
@@ -74,15 +74,11 @@ impl DecodedOptions {
             let text = format!("{} bytes hold no value", self.max_bytes);
             refuse("decoded max_bytes", text);
         }
-        if let Err(error) = check_cap(self.ttl_cap) {
+        if let Err(error) = Ttl::new(self.ttl_cap) {
             refuse("decoded ttl_cap", error.to_string());
         }
         problems
     }
-}
-
-fn check_cap(span: Duration) -> Result<(), TtlError> {
-    Ttl::new(span).map(drop)
 }
 
 /// Less than this has no room for any value.
@@ -207,11 +203,14 @@ impl Decoded {
             expires_at,
             created_at: held.created_at.map_or(0, Timestamp::as_millis),
         };
-        self.change(key, now, Change::Store(value));
+        let store = |_: Option<&Value>| Ok((Change::Store(value), ()));
+        let stored = self.table.change(&self.short(key).into(), now, store);
+        // It fails where the decision does, and this one does not.
+        drop(stored);
     }
 
     pub(crate) fn forget(&self, key: &CacheKey) {
-        self.change(key, Moment::START, Change::Remove);
+        self.table.remove(self.short(key));
     }
 
     pub(crate) fn forget_within(&self, scope: &ClearScope) {
@@ -231,14 +230,6 @@ impl Decoded {
         short
             .and_then(|short| short.strip_prefix(':'))
             .unwrap_or(whole)
-    }
-
-    fn change(&self, key: &CacheKey, now: Moment, change: Change<Value>) {
-        let changed = self
-            .table
-            .change(&self.short(key).into(), now, |_| Ok((change, ())));
-        // It fails where the decision does, and this one does not.
-        drop(changed);
     }
 }
 

@@ -55,18 +55,12 @@ impl Held {
     }
 
     pub(super) fn is_fresh(&self, now: impl FnOnce() -> Timestamp) -> bool {
-        match self.expires_at {
-            Expiry::At(end) => now() < end,
-            Expiry::Never | Expiry::AtServer => true,
-        }
+        !self.expires_at.has_passed(now)
     }
 
     /// Whether it may still be served at all: a load may take longer than its stale budget.
     pub(super) fn is_servable(&self, now: impl FnOnce() -> Timestamp) -> bool {
-        match self.stale_until {
-            Expiry::At(end) => now() < end,
-            Expiry::Never | Expiry::AtServer => true,
-        }
+        !self.stale_until.has_passed(now)
     }
 
     pub(super) fn age(&self, now: impl FnOnce() -> Timestamp) -> Option<Duration> {

@@ -121,7 +121,7 @@ impl Call<'_> {
     }
 
     /// What this caller gets at its alarm; none where it has to look again.
-    pub(super) fn take_late<T: Loadable>(&self, flight: &Flight) -> Result<Option<Loaded<T>>> {
+    fn take_late<T: Loadable>(&self, flight: &Flight) -> Result<Option<Loaded<T>>> {
         let loading = match flight.phase() {
             Phase::Reading => return self.give_up(None, STORAGE_IS_SLOW).map(Some),
             Phase::Loading(loading) => loading,
