@@ -2,12 +2,12 @@
 
 use std::any::TypeId;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::{CacheService, Counters, no_ttl};
+use super::CacheService;
+use super::writes::no_ttl;
 use crate::entry::{CodecId, Entry};
 use crate::error::{CacheError, ConfigurationError, Operation, Result};
 use crate::fills::{Clearing, Fill, Fills, Writing};
@@ -448,10 +448,6 @@ impl CacheService {
         if let Some(decoded) = &self.shared.decoded {
             decoded.forget(key);
         }
-    }
-
-    pub(super) fn count(&self, which: fn(&Counters) -> &AtomicU64) {
-        which(&self.shared.counters).fetch_add(1, Ordering::Relaxed);
     }
 }
 
