@@ -6,5 +6,6 @@ mod events;
 mod format;
 mod names;
 mod outage;
+mod outcomes;
 mod support;
 mod tiers;
